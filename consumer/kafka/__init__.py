@@ -1,0 +1,1 @@
+"""Kafka: the only importer of confluent_kafka."""

@@ -1,0 +1,56 @@
+"""Messages → slices: each message decoded and mapped, each offset accounted for. Pure; the worker's inner loop."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from consumer.core.decoding import Decoder
+from consumer.core.errors import Reason, Rejected
+from consumer.core.events import AuditRecord, Message, Partition, PartitionSlice, quarantine
+from consumer.core.mapping import audit_record
+
+
+@dataclass(slots=True)
+class Cursor:
+    """How far the worker has read a partition; `offset` is the next one it expects."""
+
+    topic_id: str
+    offset: int
+
+
+def record_of(decoder: Decoder, value: bytes, kept: tuple[int, int]) -> AuditRecord:
+    """The audit record in a message's value; `kept` is the first and the last time that the log takes.
+
+    Raises:
+        Rejected: the message belongs in quarantine.
+    """
+    record = audit_record(decoder.decode(value), value)
+    if not kept[0] <= record.occurred_at <= kept[1]:
+        raise Rejected(Reason.OUT_OF_RANGE, "occurred_at is older than the retention, or more than a day in the future")
+    return record
+
+
+def slices_of(
+    messages: Iterable[Message], cursors: Mapping[Partition, Cursor], decoder: Decoder, kept: tuple[int, int]
+) -> list[PartitionSlice]:
+    """The batch by partition; moves the cursors on. Messages of partitions without a cursor, and redelivered ones, are passed over."""
+    slices: dict[Partition, PartitionSlice] = {}
+    for message in messages:
+        partition = Partition(message.topic() or "", message.partition() or 0)
+        cursor = cursors.get(partition)
+        offset = message.offset()
+        if cursor is None or offset is None or offset < cursor.offset:
+            continue
+        part = slices.get(partition)
+        if part is None:
+            part = slices[partition] = PartitionSlice(partition, cursor.topic_id, cursor.offset, cursor.offset)
+        part.skipped += offset - cursor.offset
+        cursor.offset = part.next_offset = offset + 1
+        value = message.value()
+        if value is None:
+            part.tombstones += 1
+            continue
+        try:
+            part.rows.append((message, record_of(decoder, value, kept)))
+        except Rejected as rejected:
+            part.quarantined.append(quarantine(message, rejected.reason, rejected.error))
+    return list(slices.values())

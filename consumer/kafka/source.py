@@ -1,0 +1,275 @@
+"""The source: messages of the assigned partitions, each partition from the offset that the worker names.
+
+What this client really does (measured) decides its shape. An exception inside a callback destroys the batch being consumed while the
+position moves on, so callbacks catch everything, and a failure rebuilds the client. A fatal error looks like an ordinary message.
+`auto.offset.reset` would jump silently, so it is `error`, and the worker decides where to go on.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from consumer.core.errors import FatalSourceError, SourceFailedError
+from consumer.core.events import Message, Partition
+from consumer.kafka.topics import PartitionRange, Topics
+
+_HARMLESS = (KafkaError._MAX_POLL_EXCEEDED, KafkaError._PARTITION_EOF)  # noqa: SLF001 - the client's own codes begin so
+_FATAL = KafkaError._FATAL  # noqa: SLF001
+_NO_OFFSET = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
+
+Report = Callable[..., None]
+"""Called with an event's name and fields; must not raise."""
+
+
+def consumer_config(
+    client: Mapping[str, Any], *, group_id: str, group_protocol: str, session_timeout: float
+) -> dict[str, Any]:
+    """The consumer's settings. Whatever bounds memory is explicit."""
+    config: dict[str, Any] = {
+        **client,
+        "group.id": group_id,
+        "group.protocol": group_protocol,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "queued.max.messages.kbytes": 16_384,
+        "fetch.max.bytes": 8_388_608,
+        "fetch.queue.backoff.ms": 20,
+        "allow.auto.create.topics": False,
+    }
+    if group_protocol == "classic":  # the consumer protocol leaves these to the broker, and refuses them
+        config["partition.assignment.strategy"] = "cooperative-sticky"
+        config["session.timeout.ms"] = int(session_timeout * 1000)
+        config["heartbeat.interval.ms"] = max(100, min(3000, int(session_timeout * 1000 / 3)))
+    return config
+
+
+class KafkaSource:
+    """Reads the topics as a member of the consumer group. For one thread.
+
+    Args:
+        config: as `consumer_config` makes it.
+        client: settings of the connection, for the admin client.
+        topics: names of the topics.
+        report: where noteworthy events go.
+    """
+
+    def __init__(self, config: Mapping[str, Any], client: Mapping[str, Any], topics: Iterable[str], report: Report) -> None:
+        self._config = dict(config)
+        self._names = list(topics)
+        self._report = report
+        self.topics = Topics(client, self._names)
+        self.before_revoke: Callable[[], None] = lambda: None
+        """Called inside the callback before partitions are given up: the time to finish a write."""
+        self.trouble: str | None = None
+        """What keeps messages from coming, as far as the client says it; None after a message came."""
+        self._open()
+
+    def _open(self) -> None:
+        self._failure: BaseException | None = None
+        self._assigned: set[Partition] = set()
+        self._started: set[Partition] = set()
+        self._unsettled: set[Partition] = set()
+        self._held = False
+        self._consumer = Consumer({**self._config, "on_commit": self._on_commit, "error_cb": self._on_error})
+        self._consumer.subscribe(self._names, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def reopen(self) -> None:
+        """Throws the client away and makes a new one; every partition must be started anew."""
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        """Leaves the group."""
+        try:
+            self._consumer.close()
+        except (KafkaException, RuntimeError) as error:
+            self._report("consumer did not close cleanly", error=type(error).__name__)
+
+    @property
+    def assigned(self) -> frozenset[Partition]:
+        """The partitions that are ours now."""
+        return frozenset(self._assigned)
+
+    @property
+    def unsettled(self) -> frozenset[Partition]:
+        """Those of them that wait for `start`: newly assigned, or their offset is not to be had."""
+        return frozenset(self._unsettled)
+
+    def unsettle(self, partition: Partition) -> None:
+        """Takes back `start`: what comes of this partition is not delivered until it is started again."""
+        if partition in self._assigned:
+            self._unsettled.add(partition)
+            self._started.discard(partition)
+
+    def start(self, partition: Partition, offset: int) -> None:
+        """Delivers the partition from this offset on.
+
+        Raises:
+            SourceFailedError: rebuild.
+        """
+        if partition not in self._assigned:
+            return
+        place = [TopicPartition(*partition, offset)]
+        try:
+            # Not seek: it fails once the client has lost its offset. Taking the partition away and giving it back always works.
+            self._consumer.incremental_unassign(place)
+            self._consumer.incremental_assign(place)
+            (self._consumer.pause if self._held else self._consumer.resume)(place)
+        except KafkaException as error:
+            raise SourceFailedError(f"start of a partition: {error.args[0].name()}") from error
+        self._unsettled.discard(partition)
+        self._started.add(partition)
+
+    def consume(self, max_messages: int, timeout: float) -> list[Message]:
+        """What has arrived, at most `max_messages`; waits up to `timeout` seconds (at most half a second) for the first one.
+
+        Raises:
+            SourceFailedError: messages may be lost inside the client: rebuild it.
+            FatalSourceError: the client is dead.
+        """
+        try:
+            first = self._consumer.poll(min(timeout, 0.5))
+            messages: list[KafkaMessage] = []
+            if first is not None:
+                messages.append(first)
+                if max_messages > 1:
+                    # consume() with a timeout would wait it out for a full batch; with none it takes what is buffered.
+                    messages += self._consumer.consume(max_messages - 1, 0)
+        except KafkaException as error:
+            raise self._failed(error.args[0]) from error
+        except RuntimeError as error:
+            raise SourceFailedError(str(error)) from error
+        finally:
+            failure = self._failure
+        if failure is not None:
+            raise SourceFailedError(f"a callback failed ({type(failure).__name__})") from failure
+        if any(message.error() is not None for message in messages):
+            messages = [message for message in messages if not self._is_error(message)]
+        if messages:
+            self.trouble = None
+            if self._unsettled:
+                messages = [each for each in messages if Partition(each.topic() or "", each.partition() or 0) in self._started]
+        return messages  # type: ignore[return-value] # the client's stubs take headers for a list of any pairs
+
+    def hold(self) -> None:
+        """Stops fetching; polling goes on, so that the group keeps us."""
+        if not self._held:
+            self._held = True
+            self._switch(self._consumer.pause)
+
+    def resume(self) -> None:
+        """Fetches again."""
+        if self._held:
+            self._held = False
+            self._switch(self._consumer.resume)
+
+    def idle(self, timeout: float) -> None:
+        """Serves the client's callbacks while held. A message that comes all the same is read again later."""
+        for message in self.consume(1, timeout):
+            self.unsettle(Partition(message.topic() or "", message.partition() or 0))
+
+    def positions(self) -> dict[Partition, int]:
+        """Where the client stands in each started partition, beyond transaction markers at the end."""
+        places = [TopicPartition(*partition) for partition in self._started]
+        try:
+            return {Partition(at.topic, at.partition): at.offset for at in self._consumer.position(places) if at.offset >= 0}
+        except KafkaException:
+            return {}
+
+    def ranges(self, partitions: Iterable[Partition]) -> dict[Partition, PartitionRange]:
+        """Topic id, first and last offset of partitions. Raises TransientError."""
+        return self.topics.ranges(partitions)
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Tells Kafka how far PostgreSQL is: advisory, for lag tools; asynchronous, and never an error."""
+        places = [TopicPartition(*each, offset) for each, offset in offsets.items() if each in self._assigned]
+        if places:
+            try:
+                self._consumer.commit(offsets=places, asynchronous=True)
+            except KafkaException as error:
+                self._report("offset commit failed", error=error.args[0].name())
+
+    def _switch(self, call: Callable[[list[TopicPartition]], None]) -> None:
+        places = [TopicPartition(*partition) for partition in self._started]
+        try:
+            if places:
+                call(places)
+        except KafkaException as error:
+            raise SourceFailedError(f"pause or resume: {error.args[0].name()}") from error
+
+    def _failed(self, error: KafkaError) -> Exception:
+        if error.fatal() or error.code() == _FATAL:
+            return FatalSourceError(error.name())
+        return SourceFailedError(error.name())
+
+    def _is_error(self, message: KafkaMessage) -> bool:
+        error = message.error()
+        if error is None:
+            return False
+        # A fatal error arrives as one message whose fatal() may be false, and then nothing comes for ever.
+        if error.fatal() or error.code() == _FATAL:
+            raise FatalSourceError(error.name())
+        if error.code() == _NO_OFFSET:
+            self.unsettle(Partition(message.topic() or "", message.partition() or 0))
+        elif error.code() not in _HARMLESS:
+            self.trouble = f"Kafka: {error.name()}"
+        self._report("consumer error", error=error.name(), topic=message.topic(), partition=message.partition())
+        return True
+
+    def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        try:
+            # Paused, and at an offset of no meaning, until the worker has asked PostgreSQL.
+            for place in places:
+                place.offset = OFFSET_BEGINNING
+            consumer.incremental_assign(places)
+            if places:
+                consumer.pause(places)
+            partitions = {Partition(place.topic, place.partition) for place in places}
+            self._assigned |= partitions
+            self._unsettled |= partitions
+            self._report("partitions assigned", partitions=len(partitions))
+        except BaseException as error:  # noqa: BLE001 - it must not cross the client; consume() raises it
+            self._failure = error
+
+    def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        try:
+            self.before_revoke()
+            self._drop(places)
+            consumer.incremental_unassign(places)
+            self._report("partitions revoked", partitions=len(places))
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._failure = error
+
+    def _on_lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        try:
+            # Somebody else may own them already: nothing to wait for, the fence makes a late write harmless.
+            self._drop(places)
+            consumer.incremental_unassign(places)
+            self._report("partitions lost", partitions=len(places))
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._failure = error
+
+    def _drop(self, places: Iterable[TopicPartition]) -> None:
+        gone = {Partition(place.topic, place.partition) for place in places}
+        self._assigned -= gone
+        self._started -= gone
+        self._unsettled -= gone
+
+    def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
+        try:
+            if error is not None:
+                self._report("offset commit failed", error=error.name(), partitions=len(places))
+        except BaseException as failure:  # noqa: BLE001 - as above
+            self._failure = failure
+
+    def _on_error(self, error: KafkaError) -> None:
+        try:
+            self._report("client error", error=error.name())
+            if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+                self.trouble = "Kafka: no broker answers"
+        except BaseException as failure:  # noqa: BLE001 - as above
+            self._failure = failure

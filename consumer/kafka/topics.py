@@ -1,0 +1,114 @@
+"""What only the admin client knows: topic ids and the ends of partitions. Every call has a bound."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from consumer.core.errors import ConfigurationError, TransientError
+from consumer.core.events import Partition
+
+TIMEOUT = 5.0
+"""Seconds for one question to the brokers."""
+
+_MISSING_RIGHT = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+)
+
+
+class PartitionRange(NamedTuple):
+    """Where a partition begins and ends now."""
+
+    topic_id: str
+    low: int
+    high: int  # the last stable offset: what a reader of committed messages can reach
+
+
+class Topics:
+    """Answers about topics. Holds its client, which would fail its futures if it were collected."""
+
+    def __init__(self, config: Mapping[str, Any], topics: Iterable[str]) -> None:
+        self._admin = AdminClient(dict(config))
+        self._topics = list(topics)
+        self._asked: dict[str, Any] | None = None
+
+    def partitions(self) -> dict[Partition, str]:
+        """Every partition of the topics, with its topic's id.
+
+        Raises:
+            TransientError: no answer, or a topic that does not exist (yet); ConfigurationError where a right is missing.
+        """
+        found = self._answers(self._ask())
+        return {Partition(name, part.id): str(topic.topic_id) for name, topic in found.items() for part in topic.partitions}
+
+    def changed_ids(self) -> dict[str, str] | None:
+        """The topics' ids by name, asked without waiting: None until the answer to an earlier call has come."""
+        if self._asked is None:
+            self._asked = self._ask()
+            return None
+        if not all(future.done() for future in self._asked.values()):
+            return None
+        asked, self._asked = self._asked, None
+        try:
+            return {name: str(topic.topic_id) for name, topic in self._answers(asked).items()}
+        except TransientError:
+            return None
+
+    def ranges(self, partitions: Iterable[Partition]) -> dict[Partition, PartitionRange]:
+        """Topic id, first and last offset of each partition that exists.
+
+        Raises:
+            TransientError: as `partitions`.
+        """
+        ids = self.partitions()
+        wanted = [partition for partition in partitions if partition in ids]
+        if not wanted:
+            return {}
+        lows = self._offsets(wanted, OffsetSpec.earliest())
+        highs = self._offsets(wanted, OffsetSpec.latest())
+        return {each: PartitionRange(ids[each], lows[each], highs[each]) for each in wanted}
+
+    def _ask(self) -> dict[str, Any]:
+        asked: dict[str, Any] = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=TIMEOUT)
+        return asked
+
+    @staticmethod
+    def _answers(asked: Mapping[str, Any]) -> dict[str, Any]:
+        answers = {}
+        for name, future in asked.items():
+            try:
+                answers[name] = future.result(timeout=TIMEOUT + 1)
+            except KafkaException as error:
+                raise as_failure(error.args[0], f"topic {name}") from error
+            except TimeoutError as error:
+                raise TransientError("Kafka: no answer to a question about the topics") from error
+        return answers
+
+    def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        asked = self._admin.list_offsets(
+            {TopicPartition(*partition): spec for partition in partitions},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=TIMEOUT,
+        )
+        offsets = {}
+        for place, future in asked.items():
+            try:
+                offsets[Partition(place.topic, place.partition)] = future.result(timeout=TIMEOUT + 1).offset
+            except KafkaException as error:
+                raise as_failure(error.args[0], f"topic {place.topic}") from error
+            except TimeoutError as error:
+                raise TransientError("Kafka: no answer to a question about offsets") from error
+        return offsets
+
+
+def as_failure(error: KafkaError, what: str) -> TransientError:
+    """The client's error as the worker knows it."""
+    code = error.code()
+    if code in _MISSING_RIGHT:
+        return ConfigurationError(f"Kafka: no right to read {what} ({error.name()})")
+    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):  # noqa: SLF001 - the client's own codes begin so
+        return ConfigurationError(f"Kafka: {what} does not exist")
+    return TransientError(f"Kafka: {what}: {error.name()}")

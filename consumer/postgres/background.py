@@ -1,0 +1,62 @@
+"""Runs the store's calls in a thread of their own, so that the worker decodes the next batch meanwhile."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from consumer.core.events import Partition, PartitionPosition, PartitionSlice
+from consumer.postgres.batch import RenderedBatch
+from consumer.postgres.store import PostgresStore, Written
+
+
+class BackgroundStore:
+    """At most one call in flight. libpq releases the interpreter's lock while it waits, so the overlap is real."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._call: Future[Any] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call was started whose result nobody has taken."""
+        return self._call is not None
+
+    def prepare(self, slices: Sequence[PartitionSlice]) -> RenderedBatch:
+        """Renders a batch, in the caller's thread."""
+        return self._store.prepare(slices)
+
+    def start_write(self, batch: RenderedBatch) -> None:
+        """Begins to write a batch; `result` gives a Written."""
+        self._start(self._thread.submit(self._store.write, batch))
+
+    def start_open(self, wanted: Mapping[Partition, tuple[str, int]]) -> None:
+        """Begins to read (and where there are none, make) positions; `result` gives a dict."""
+        self._start(self._thread.submit(self._store.open_positions, dict(wanted)))
+
+    def wait(self, timeout: float) -> bool:
+        """Waits for the call in flight, at most `timeout` seconds; true when its result can be taken."""
+        return self._call is not None and bool(wait((self._call,), timeout).done)
+
+    def result(self) -> Written | dict[Partition, PartitionPosition]:
+        """Takes the finished call's result, or raises what it raised."""
+        call, self._call = self._call, None
+        if call is None:
+            raise RuntimeError("no call was started")
+        return call.result(timeout=0)  # type: ignore[no-any-return]
+
+    def cut(self) -> None:
+        """Ends a call that hangs."""
+        self._store.cut()
+
+    def close(self) -> None:
+        """Ends the thread and closes the connection; a call still in flight is cut."""
+        if self._call is not None:
+            self._store.cut()
+        self._thread.shutdown(wait=True)
+        self._store.close()
+
+    def _start(self, call: "Future[Any]") -> None:
+        if self._call is not None:
+            raise RuntimeError("a call is in flight")
+        self._call = call

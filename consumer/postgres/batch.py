@@ -1,0 +1,99 @@
+"""A batch rendered for PostgreSQL, made while the batch before it is being written."""
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, NamedTuple
+
+from consumer.core.clock import DAY, month_of
+from consumer.core.errors import Reason
+from consumer.core.events import Message, PartitionSlice, QuarantinedMessage, quarantine
+from consumer.postgres.rows import is_suspect, ledger_row, log_row, source_fields
+
+
+class RenderedRow(NamedTuple):
+    """One event as the two COPYs take it."""
+
+    event_id: bytes
+    content_hash: bytes
+    ledger: bytes
+    log: bytes
+    slice_number: int  # which of the batch's slices it belongs to
+    message: Message
+
+
+class RenderedBatch:
+    """The rows of all slices, in the order of their event ids.
+
+    In one order, since two workers that insert overlapping ids in different orders would deadlock.
+    """
+
+    def __init__(self, slices: Sequence[PartitionSlice]) -> None:
+        self.slices = slices
+        self.duplicates = [0] * len(slices)
+        """Repetitions inside the batch itself, by slice."""
+        self.conflicts: list[RenderedRow] = []
+        """Same event id as an earlier row of the batch, other content."""
+        self.months: set[date] = set()
+        self._headers: dict[tuple[int, int | None], QuarantinedMessage] = {}
+        rows: dict[bytes, RenderedRow] = {}
+        suspects: set[bytes] = set()
+        days: set[int] = set()
+        for number, part in enumerate(slices):
+            source = source_fields(part.partition.topic, part.partition.number)
+            for message, record in part.rows:
+                event_id = bytes.fromhex(record.event_id.replace("-", ""))
+                row = RenderedRow(
+                    event_id,
+                    record.content_hash,
+                    ledger_row(event_id, record),
+                    log_row(event_id, record, source, message.offset() or 0),
+                    number,
+                    message,
+                )
+                first = rows.setdefault(event_id, row)
+                if first is not row:
+                    if first.content_hash == row.content_hash:
+                        self.duplicates[number] += 1
+                    else:
+                        self.conflicts.append(row)
+                    continue
+                days.add(record.occurred_at // DAY)
+                if is_suspect(record):
+                    suspects.add(event_id)
+        self.months.update(month_of(day * DAY) for day in days)
+        self.rows = [rows[event_id] for event_id in sorted(rows)]
+        self.suspects = suspects
+
+    def quarantined(self, row: RenderedRow, reason: Reason, error: str) -> QuarantinedMessage:
+        """The row's message for the quarantine; its headers are read once, however often the write is tried."""
+        key = (row.slice_number, row.message.offset())
+        message = self._headers.get(key)
+        if message is None:
+            message = self._headers[key] = quarantine(row.message, reason, error)
+        return message._replace(reason=reason, error=error)
+
+
+def headers_json(headers: Sequence[tuple[str, bytes | None]] | None) -> str | None:
+    """Headers as JSON: an array of [name, base64 of the value or null], in order. jsonb has no place for bytes, nor for NUL."""
+    if headers is None:
+        return None
+    return json.dumps(
+        [[name.replace("\x00", "\\u0000"), None if value is None else b64encode(value).decode()] for name, value in headers]
+    )
+
+
+def quarantine_row(part: PartitionSlice, message: QuarantinedMessage) -> tuple[Any, ...]:
+    """The parameters of the statement QUARANTINE."""
+    return (
+        part.partition.topic,
+        part.topic_id,
+        part.partition.number,
+        message.offset,
+        message.reason.value,
+        message.error,
+        message.key,
+        message.value,
+        headers_json(message.headers),
+    )

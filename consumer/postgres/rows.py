@@ -1,0 +1,88 @@
+"""Audit records as rows of binary COPY (PostgreSQL documentation, "COPY", "Binary Format")."""
+
+import struct
+from functools import lru_cache
+from ipaddress import ip_address
+
+from consumer.core.events import AuditRecord
+
+LOG_COLUMNS = (
+    "event_id, occurred_at, tenant, level, service, login_name, module, action, result, error_code, complement, subject_type, source_ip,"
+    " kafka_topic, kafka_partition, kafka_offset, content_hash, source_bytes"
+)
+LEDGER_COLUMNS = "event_id, occurred_at, content_hash"
+
+COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+COPY_TRAILER = b"\xff\xff"
+
+_POSTGRES_EPOCH = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
+_NULL = b"\xff\xff\xff\xff"
+_LEDGER_ROW = struct.Struct(">hi16siqi32s").pack
+_LOG_START = struct.Struct(">hi16siq").pack
+_LOG_POSITION = struct.Struct(">iqi32s").pack
+_PARTITION = struct.Struct(">ii").pack
+_LENGTH = struct.Struct(">i").pack
+_JSONB_VERSION = b"\x01"
+
+MAX_INDEXED_BYTES = 2_600
+"""An indexed text beyond about 2,704 bytes (after compression) is refused by PostgreSQL, and takes its COPY along."""
+
+
+def text_field(value: str) -> bytes:
+    """A text column."""
+    data = value.encode()
+    return _LENGTH(len(data)) + data
+
+
+_constant = lru_cache(maxsize=1024)(text_field)
+
+
+@lru_cache(maxsize=4096)
+def inet_field(address: str) -> bytes:
+    """An inet column: family (2 or 3), bits, no network, length, address."""
+    parsed = ip_address(address)
+    packed = parsed.packed
+    return _LENGTH(4 + len(packed)) + bytes((2 if parsed.version == 4 else 3, parsed.max_prefixlen, 0, len(packed))) + packed
+
+
+def source_fields(topic: str, partition: int) -> bytes:
+    """The columns kafka_topic and kafka_partition, the same for a whole slice."""
+    return text_field(topic) + _PARTITION(4, partition)
+
+
+def ledger_row(event_id: bytes, record: AuditRecord) -> bytes:
+    """A row of audit.event."""
+    return _LEDGER_ROW(3, 16, event_id, 8, record.occurred_at - _POSTGRES_EPOCH, 32, record.content_hash)
+
+
+def log_row(event_id: bytes, record: AuditRecord, source: bytes, offset: int) -> bytes:
+    """A row of audit.audit_log, in the order of LOG_COLUMNS; `source` is made by source_fields."""
+    complement = record.complement.encode()
+    return b"".join(
+        (
+            _LOG_START(18, 16, event_id, 8, record.occurred_at - _POSTGRES_EPOCH),
+            text_field(record.tenant),
+            _constant(record.level),
+            _constant(record.service),
+            text_field(record.login_name),
+            _constant(record.module),
+            _constant(record.action),
+            _constant(record.result),
+            _NULL if record.error_code is None else text_field(record.error_code),
+            _LENGTH(len(complement) + 1),
+            _JSONB_VERSION,
+            complement,
+            _constant(record.subject_type),
+            _NULL if record.source_ip is None else inet_field(record.source_ip),
+            source,
+            _LOG_POSITION(8, offset, 32, record.content_hash),
+            _NULL if record.source_bytes is None else _LENGTH(len(record.source_bytes)) + record.source_bytes,
+        )
+    )
+
+
+def is_suspect(record: AuditRecord) -> bool:
+    """Whether an index may refuse the row, so that it is better written alone."""
+    return len(record.tenant) + len(record.login_name) > MAX_INDEXED_BYTES // 4 and (
+        len(record.tenant.encode()) > MAX_INDEXED_BYTES or len(record.login_name.encode()) > MAX_INDEXED_BYTES
+    )

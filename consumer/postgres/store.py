@@ -1,0 +1,295 @@
+"""The store: one transaction a batch, fenced by the position, idempotent by the ledger."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+
+from consumer.core.clock import month_after, month_of
+from consumer.core.errors import FencedError, Reason, TransientError
+from consumer.core.events import Partition, PartitionPosition, PartitionSlice, QuarantinedMessage
+from consumer.postgres import statements as sql
+from consumer.postgres.batch import RenderedBatch, RenderedRow, quarantine_row
+from consumer.postgres.connection import Connection, ConnectionKeeper, Row
+from consumer.postgres.failures import as_failure, is_missing_partition, is_row_error
+from consumer.postgres.rows import COPY_HEADER, COPY_TRAILER
+
+Cursor = psycopg.Cursor[Row]
+
+_RACES = 5
+"""How often another writer may come between the look at the ledger and the COPY into it, before the batch waits its turn."""
+
+
+class Written(NamedTuple):
+    """What became of a batch's events, over all its slices."""
+
+    written: int
+    duplicates: int
+    quarantined: tuple[Reason, ...]
+
+
+class _Outcome:
+    """What becomes of the rows of a batch while its transaction runs."""
+
+    def __init__(self, batch: RenderedBatch) -> None:
+        self.batch = batch
+        self.written = [0] * len(batch.slices)
+        self.duplicates = list(batch.duplicates)
+        self.refused: list[tuple[RenderedRow, QuarantinedMessage]] = []
+
+    def refuse(self, row: RenderedRow, reason: Reason, error: str) -> None:
+        self.refused.append((row, self.batch.quarantined(row, reason, error)))
+
+
+class PostgresStore:
+    """Writes batches. The guarantee is kept here: position, log, ledger, quarantine and books change in one transaction or not at all.
+
+    The position must stand where the batch begins, or nothing is written (`FencedError`): so a batch that is tried again after an unknown
+    outcome, and a worker that lost its partitions without knowing, can't write twice.
+
+    Not for several threads at once, but for `cut`.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], now: Callable[[], int]) -> None:
+        self._keeper = ConnectionKeeper(connect)
+        self._now = now  # microseconds since 1970
+        self._months: set[Any] = set()
+        self._expect_duplicates = False
+
+    def prepare(self, slices: Sequence[PartitionSlice]) -> RenderedBatch:
+        """Renders a batch; no input or output."""
+        return RenderedBatch(slices)
+
+    def write(self, batch: RenderedBatch) -> Written:
+        """Writes the batch and commits.
+
+        Raises:
+            FencedError: the positions are not where the batch begins; nothing was written.
+            TransientError: nothing is known of the outcome; the same batch may be written again.
+        """
+        try:
+            self._make_months(batch)
+            # Duplicates come in swarms (a producer that repeats): after one the next batch looks at the ledger first.
+            if not (self._expect_duplicates or batch.suspects or batch.conflicts):
+                try:
+                    return self._transaction(self._write_unseen, batch)
+                except psycopg.Error as error:
+                    if not is_row_error(error):
+                        raise
+            for _ in range(_RACES):
+                try:
+                    written = self._transaction(self._write_compared, batch)
+                except psycopg.errors.UniqueViolation:
+                    continue
+                self._expect_duplicates = written.duplicates > sum(batch.duplicates)
+                return written
+        except psycopg.Error as error:
+            if is_missing_partition(error):
+                self._months.clear()
+            if isinstance(error, psycopg.errors.LockNotAvailable):
+                self._end_blockers(batch)
+            raise as_failure(error) from error
+        raise TransientError("PostgreSQL: other writers bring the same events at the same time")
+
+    def open_positions(self, wanted: Mapping[Partition, tuple[str, int]]) -> dict[Partition, PartitionPosition]:
+        """Where the partitions stand; one without a position gets one, at the offset given beside its topic id.
+
+        Raises:
+            TransientError: try again.
+        """
+        topics = [partition.topic for partition in wanted]
+        numbers = [partition.number for partition in wanted]
+        ids = [topic_id for topic_id, _ in wanted.values()]
+        lows = [low for _, low in wanted.values()]
+        try:
+            with self._keeper.use() as connection, connection.cursor() as cursor:
+                cursor.execute(sql.BEGIN)
+                cursor.execute(sql.OPEN_POSITIONS, (topics, ids, numbers, lows))
+                cursor.execute(sql.READ_POSITIONS, (topics, ids, numbers, lows))
+                found = cursor.fetchall()
+                cursor.execute("COMMIT")
+        except psycopg.Error as error:
+            raise as_failure(error) from error
+        return {Partition(topic, number): PartitionPosition(topic_id, offset) for topic, number, topic_id, offset in found}
+
+    def cut(self) -> None:
+        """Ends a call that hangs, from another thread: it then raises TransientError."""
+        self._keeper.cut()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._keeper.close()
+
+    def _make_months(self, batch: RenderedBatch) -> None:
+        """Before the transaction, and in one of its own: making a partition must not lock the log for as long as a batch takes."""
+        current = month_of(self._now())
+        missing = ({current, month_after(current), month_after(current, 2)} | batch.months) - self._months
+        if not missing:
+            return
+        with self._keeper.use() as connection:
+            for month in sorted(missing):
+                connection.execute(sql.ENSURE_MONTH, (month,))
+                self._months.add(month)
+
+    def _transaction(self, write: Callable[[Cursor, RenderedBatch], Written], batch: RenderedBatch) -> Written:
+        with self._keeper.use() as connection, connection.cursor() as cursor:
+            try:
+                cursor.execute(sql.BEGIN)
+                written = write(cursor, batch)
+                cursor.execute("COMMIT")
+            except (FencedError, psycopg.errors.IntegrityError, psycopg.errors.DataError, psycopg.OperationalError) as error:
+                if isinstance(error, FencedError) or is_row_error(error):
+                    # The server is well, only the data was refused: keep the connection.
+                    cursor.execute("ROLLBACK")
+                    outcome: Exception = error
+                else:
+                    raise
+            else:
+                return written
+        raise outcome
+
+    def _write_unseen(self, cursor: Cursor, batch: RenderedBatch) -> Written:
+        """The fast way: all events are taken to be new; the ledger's key refuses the batch where one is not."""
+        outcome = _Outcome(batch)
+        self._count(outcome, batch.rows)
+        self._advance(cursor, outcome)
+        self._copy(cursor, sql.COPY_LEDGER, [row.ledger for row in batch.rows])
+        self._copy(cursor, sql.COPY_LOG, [row.log for row in batch.rows])
+        return self._finish(cursor, outcome)
+
+    def _write_compared(self, cursor: Cursor, batch: RenderedBatch) -> Written:
+        """The careful way: what the ledger knows is told apart first, and a row that PostgreSQL refuses is found alone."""
+        cursor.execute(sql.LOCK_POSITIONS, _fence(batch.slices))
+        if [row[0] for row in cursor.fetchall()] != [True] * len(batch.slices):
+            raise FencedError
+        outcome = _Outcome(batch)
+        known = self._known(cursor, batch)
+        fresh = []
+        for row in batch.rows:
+            content_hash = known.get(row.event_id)
+            if content_hash is None:
+                fresh.append(row)
+            elif content_hash == row.content_hash:
+                outcome.duplicates[row.slice_number] += 1
+            else:
+                outcome.refuse(row, Reason.CONFLICT, "the log holds this event_id with other content")
+        for row in batch.conflicts:
+            if known.get(row.event_id) == row.content_hash:
+                outcome.duplicates[row.slice_number] += 1
+            else:
+                outcome.refuse(row, Reason.CONFLICT, "this event_id came before with other content")
+        self._write_rows(cursor, outcome, [row for row in fresh if row.event_id not in batch.suspects])
+        for row in fresh:
+            if row.event_id in batch.suspects:
+                self._write_rows(cursor, outcome, [row])
+        self._advance(cursor, outcome)
+        return self._finish(cursor, outcome)
+
+    def _known(self, cursor: Cursor, batch: RenderedBatch) -> dict[bytes, bytes]:
+        if not batch.rows:
+            return {}
+        ids = [row.event_id for row in batch.rows]
+        cursor.execute(sql.KNOWN_EVENTS, ([UUID(bytes=event_id) for event_id in ids],), binary=True)
+        return {event_id.bytes: content_hash for event_id, content_hash in cursor.fetchall()}
+
+    def _write_rows(self, cursor: Cursor, outcome: _Outcome, rows: Sequence[RenderedRow]) -> None:
+        """Copies the rows; where one is refused, halves them until it stands alone, and refuses that one only."""
+        if not rows:
+            return
+        cursor.execute("SAVEPOINT rows")
+        try:
+            self._copy(cursor, sql.COPY_LEDGER, [row.ledger for row in rows])
+            in_ledger = True
+        except psycopg.errors.UniqueViolation:
+            raise  # another writer was faster: look at the ledger again
+        except psycopg.Error as error:
+            if not is_row_error(error):
+                raise
+            in_ledger, refusal = False, error
+        if in_ledger:
+            try:
+                self._copy(cursor, sql.COPY_LOG, [row.log for row in rows])
+            except psycopg.Error as error:
+                if not is_row_error(error) or is_missing_partition(error):
+                    raise
+                refusal = error
+            else:
+                cursor.execute("RELEASE SAVEPOINT rows")
+                self._count(outcome, rows)
+                return
+        cursor.execute("ROLLBACK TO SAVEPOINT rows; RELEASE SAVEPOINT rows")
+        if len(rows) > 1:
+            half = len(rows) // 2
+            self._write_rows(cursor, outcome, rows[:half])
+            self._write_rows(cursor, outcome, rows[half:])
+        elif isinstance(refusal, psycopg.errors.UniqueViolation):
+            outcome.refuse(rows[0], Reason.CONFLICT, "the log holds this event, and the ledger does not know it")
+        else:
+            error_text = f"PostgreSQL refused the row: {type(refusal).__name__} (SQLSTATE {refusal.sqlstate})"
+            outcome.refuse(rows[0], Reason.UNSTORABLE, error_text)
+
+    @staticmethod
+    def _count(outcome: _Outcome, rows: Sequence[RenderedRow]) -> None:
+        for row in rows:
+            outcome.written[row.slice_number] += 1
+
+    @staticmethod
+    def _copy(cursor: Cursor, statement: str, rows: Sequence[bytes]) -> None:
+        if rows:
+            with cursor.copy(statement) as copy:
+                copy.write(b"".join((COPY_HEADER, *rows, COPY_TRAILER)))
+
+    @staticmethod
+    def _advance(cursor: Cursor, outcome: _Outcome) -> None:
+        """The fence and the books in one statement."""
+        slices = outcome.batch.slices
+        quarantined = [len(part.quarantined) for part in slices]
+        for row, _ in outcome.refused:
+            quarantined[row.slice_number] += 1
+        cursor.execute(
+            sql.ADVANCE,
+            (
+                *_fence(slices),
+                [part.next_offset for part in slices],
+                outcome.written,
+                outcome.duplicates,
+                quarantined,
+                [part.tombstones for part in slices],
+                [part.skipped for part in slices],
+                [part.expired for part in slices],
+            ),
+        )
+        if cursor.rowcount != len(slices):
+            raise FencedError
+
+    @staticmethod
+    def _finish(cursor: Cursor, outcome: _Outcome) -> Written:
+        slices = outcome.batch.slices
+        rows = [(part, message) for part in slices for message in part.quarantined]
+        rows += [(slices[row.slice_number], message) for row, message in outcome.refused]
+        if rows:
+            cursor.executemany(sql.QUARANTINE, [quarantine_row(part, message) for part, message in rows])
+        for part in slices:
+            if part.expired:
+                first = part.expected
+                cursor.execute(sql.SOURCE_GAP, (*_source(part), first, first + part.expired))
+        reasons = tuple(message.reason for _, message in rows)
+        return Written(sum(outcome.written), sum(outcome.duplicates), reasons)
+
+    def _end_blockers(self, batch: RenderedBatch) -> None:
+        """A frozen worker keeps the lock of its position for ever: its successor ends its backend (same role) and goes on."""
+        try:
+            with self._keeper.use() as connection:
+                connection.execute(sql.END_BLOCKERS, _fence(batch.slices))
+        except psycopg.Error as error:
+            raise as_failure(error) from error
+
+
+def _source(part: PartitionSlice) -> tuple[str, str, int]:
+    return part.partition.topic, part.topic_id, part.partition.number
+
+
+def _fence(slices: Sequence[PartitionSlice]) -> tuple[list[str], list[str], list[int], list[int]]:
+    topics, ids, numbers = zip(*map(_source, slices), strict=True)
+    return list(topics), list(ids), list(numbers), [part.expected for part in slices]

@@ -1,0 +1,398 @@
+"""The worker: run() over run_once(). It sees Kafka and PostgreSQL through two Protocols, and time through two functions.
+
+The way of a batch: consume → decode and map → one transaction → offset commit. While PostgreSQL works on one batch, the next is consumed and
+rendered; there is never more than one write in flight, nor more than two batches in memory. A batch is what has arrived: nobody lingers.
+
+The guarantee: a position in PostgreSQL moves on only in the transaction that accounts for every offset it passes, and only from where
+this worker found it. Whatever goes wrong in between, the worker drops what it holds and goes on from PostgreSQL's positions.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Protocol
+
+from consumer.core.clock import kept_range
+from consumer.core.decoding import Decoder
+from consumer.core.errors import ConfigurationError, FencedError, SourceFailedError, TransientError
+from consumer.core.events import Message, Partition, PartitionPosition, PartitionSlice
+from consumer.core.pause import Backoff
+from consumer.core.slicing import Cursor, slices_of
+
+POLL = 0.25
+"""Seconds that an idle worker waits for a message; also how late it hears of a signal."""
+PATIENCE = 1.0
+"""Seconds that a write may take before fetching is paused, so that polling can go on without messages."""
+WRITE_DEADLINE = 90.0
+"""Seconds after which a call to PostgreSQL is cut: no setting of the server ends the wait for a frozen one."""
+TOPIC_CHECK = 1.0
+"""Seconds between two looks at the topics' ids: a topic that was deleted and made anew is another topic."""
+REVOKE_WAIT = 5.0
+"""Seconds that a revoke waits for the write in flight; the fence makes a later one harmless."""
+
+
+class Ranges(Protocol):
+    """Where a partition begins and ends in Kafka."""
+
+    @property
+    def topic_id(self) -> str: ...  # noqa: D102
+    @property
+    def low(self) -> int: ...  # noqa: D102
+    @property
+    def high(self) -> int: ...  # noqa: D102
+
+
+class TopicIds(Protocol):
+    """Looks at the topics without waiting."""
+
+    def changed_ids(self) -> Mapping[str, str] | None: ...  # noqa: D102
+
+
+class Source(Protocol):
+    """Kafka, as `consumer.kafka.source.KafkaSource` describes it."""
+
+    before_revoke: Callable[[], None]
+
+    @property
+    def topics(self) -> TopicIds: ...  # noqa: D102
+    @property
+    def trouble(self) -> str | None: ...  # noqa: D102
+    @property
+    def assigned(self) -> frozenset[Partition]: ...  # noqa: D102
+    @property
+    def unsettled(self) -> frozenset[Partition]: ...  # noqa: D102
+    def unsettle(self, partition: Partition) -> None: ...  # noqa: D102
+    def start(self, partition: Partition, offset: int) -> None: ...  # noqa: D102
+    def consume(self, max_messages: int, timeout: float) -> list[Message]: ...  # noqa: D102
+    def hold(self) -> None: ...  # noqa: D102
+    def resume(self) -> None: ...  # noqa: D102
+    def idle(self, timeout: float) -> None: ...  # noqa: D102
+    def positions(self) -> Mapping[Partition, int]: ...  # noqa: D102
+    def ranges(self, partitions: Iterable[Partition]) -> Mapping[Partition, Ranges]: ...  # noqa: D102
+    def commit(self, offsets: Mapping[Partition, int]) -> None: ...  # noqa: D102
+    def reopen(self) -> None: ...  # noqa: D102
+
+
+class Store(Protocol):
+    """PostgreSQL, as `consumer.postgres.background.BackgroundStore` describes it."""
+
+    @property
+    def busy(self) -> bool: ...  # noqa: D102
+    def prepare(self, slices: Sequence[PartitionSlice]) -> Any: ...  # noqa: D102
+    def start_write(self, batch: Any) -> None: ...  # noqa: D102
+    def start_open(self, wanted: Mapping[Partition, tuple[str, int]]) -> None: ...  # noqa: D102
+    def wait(self, timeout: float) -> bool: ...  # noqa: D102
+    def result(self) -> Any: ...  # noqa: D102
+    def cut(self) -> None: ...  # noqa: D102
+
+
+class Observer(Protocol):
+    """Who is told of what happens; must not raise."""
+
+    def event(self, name: str, **fields: Any) -> None: ...  # noqa: D102
+    def batch_written(self, slices: Sequence[PartitionSlice], written: Any, seconds: float) -> None: ...  # noqa: D102
+    def beat(self, *, not_ready: Sequence[str], positions: Mapping[Partition, int]) -> None: ...  # noqa: D102
+
+
+class Worker:
+    """Moves messages from the source to the store until it is told to stop. One thread; `stop` may be called from anywhere.
+
+    Args:
+        source: Kafka.
+        store: PostgreSQL.
+        decoder: knows the writer schemas.
+        retention: how far back the log reaches.
+        batch_max_messages: the most messages in one transaction.
+        now: microseconds since 1970.
+        monotonic: seconds, never going back.
+        backoff: between two tries of the same call.
+        observer: logs, metrics and health.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        decoder: Decoder,
+        *,
+        retention: timedelta,
+        batch_max_messages: int,
+        now: Callable[[], int],
+        monotonic: Callable[[], float],
+        backoff: Backoff,
+        observer: Observer,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._decoder = decoder
+        self._retention = retention
+        self._max = batch_max_messages
+        self._now = now
+        self._monotonic = monotonic
+        self._backoff = backoff
+        self._observer = observer
+        self._stopping = False
+        self._cursors: dict[Partition, Cursor] = {}
+        self.written: dict[Partition, int] = {}
+        """The position that PostgreSQL holds, for each partition that is ours."""
+        self._writing: Any = None  # the batch whose write was begun; it stays until its outcome is known
+        self._next: Any = None  # the batch rendered meanwhile
+        self._opening: dict[Partition, Ranges] = {}  # what start_open was asked for
+        self._begun = 0.0  # when the call in flight was begun
+        self._retry_at: float | None = None
+        self._full = False  # the last batch was full: more is waiting
+        self._failing: str | None = None  # why the store or the brokers could not be used last time
+        self._beyond: dict[Partition, str] = {}
+        self._looked_at_topics = monotonic()
+        source.before_revoke = self._before_revoke
+
+    def stop(self) -> None:
+        """Asks the loop to end; safe in a signal handler."""
+        self._stopping = True
+
+    def run(self, done: Callable[[], bool] = lambda: False) -> None:
+        """Runs until `stop`, or until `done` says so while nothing is held in memory."""
+        while not self._stopping and not (self.idle and done()):
+            self.run_once()
+        self.finish()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything consumed has been written."""
+        return self._writing is None and self._next is None and not self._store.busy and not self._source.unsettled
+
+    def run_once(self) -> None:
+        """One turn: take the outcome of the write, begin the next one, consume."""
+        try:
+            self._forget_lost_partitions()
+            self._look_at_topics()
+            self._take_outcome()
+            self._begin_call()
+            self._consume()
+        except SourceFailedError as error:
+            self._observer.event("consumer rebuilt", error=str(error))
+            self._drop_everything()
+            self._source.reopen()
+        self._observer.beat(not_ready=self.not_ready(), positions=self.written)
+
+    def not_ready(self) -> list[str]:
+        """Why the worker does not do its job now; empty when it does."""
+        reasons = [reason for reason in (self._failing, self._source.trouble) if reason]
+        reasons += self._beyond.values()
+        if not self._source.assigned:
+            reasons.append("no partition is assigned")
+        elif self._source.unsettled and not reasons:
+            reasons.append("partitions wait for their position")
+        return reasons
+
+    def finish(self) -> None:
+        """Waits for the write in flight, within the caller's watchdog, and tells Kafka the last positions."""
+        if self._store.busy and self._store.wait(REVOKE_WAIT):
+            self._take_outcome()
+
+    # --- the write -----------------------------------------------------------------------------------------------------------------
+
+    def _take_outcome(self) -> None:
+        if not self._store.busy:
+            return
+        # With nothing rendered and more waiting in Kafka, use the time; else wait here, where waiting costs nothing.
+        if not self._store.wait(0 if self._next is None and self._full and not self._opening else POLL):
+            self._mind_slow_call()
+            return
+        try:
+            result = self._store.result()
+        except FencedError:
+            self._observer.event("fenced", partitions=len(self._cursors))
+            self._drop_everything()
+        except ConfigurationError as error:
+            self._try_again(str(error), at_least=1.0)
+        except TransientError as error:
+            self._try_again(str(error))
+        else:
+            self._failing = None
+            self._backoff.reset()
+            self._source.resume()
+            if self._opening:
+                self._start_partitions(result)
+            else:
+                self._written(result)
+
+    def _mind_slow_call(self) -> None:
+        waited = self._monotonic() - self._begun
+        if waited > WRITE_DEADLINE:
+            self._observer.event("call to PostgreSQL cut", seconds=round(waited, 1))
+            self._store.cut()
+            self._begun = self._monotonic()
+        if waited > PATIENCE:
+            self._failing = "PostgreSQL: no answer yet"
+            self._source.hold()
+            self._source.idle(0)
+
+    def _try_again(self, why: str, at_least: float = 0.0) -> None:
+        if why != self._failing:
+            self._observer.event("held", reason=why)
+        self._failing = why
+        self._opening = {}
+        self._source.hold()
+        self._retry_at = self._monotonic() + max(at_least, self._backoff.next())
+
+    def _written(self, result: Any) -> None:
+        batch, self._writing = self._writing, None
+        offsets = {part.partition: part.next_offset for part in batch.slices}
+        for partition, offset in offsets.items():
+            if partition in self._cursors:
+                self.written[partition] = offset
+        self._source.commit(offsets)
+        self._observer.batch_written(batch.slices, result, self._monotonic() - self._begun)
+
+    def _begin_call(self) -> None:
+        """Begins the most urgent call to the store, if none is in flight: a repeated write, the next one, or the positions."""
+        if self._store.busy:
+            return
+        if self._retry_at is not None:
+            if self._monotonic() < self._retry_at:
+                return
+            self._retry_at = None
+        if self._writing is None:
+            self._writing, self._next = self._next, None
+        if self._writing is not None:
+            self._begun = self._monotonic()
+            self._store.start_write(self._writing)
+        elif self._source.unsettled - self._beyond.keys():
+            self._begin_open()
+
+    # --- positions -----------------------------------------------------------------------------------------------------------------
+
+    def _begin_open(self) -> None:
+        """Asks Kafka for the ends of the unsettled partitions, and the store for where to go on."""
+        for partition in self._source.unsettled:
+            self._forget(partition)
+        try:
+            self._opening = dict(self._source.ranges(self._source.unsettled - self._beyond.keys()))
+        except TransientError as error:
+            self._try_again(str(error), at_least=0.5)
+            return
+        if self._opening:
+            self._begun = self._monotonic()
+            self._store.start_open({partition: (at.topic_id, at.low) for partition, at in self._opening.items()})
+
+    def _start_partitions(self, positions: Mapping[Partition, PartitionPosition]) -> None:
+        opening, self._opening = self._opening, {}
+        gaps: list[PartitionSlice] = []
+        for partition, at in opening.items():
+            if partition not in self._source.unsettled:  # lost meanwhile
+                continue
+            offset = positions[partition].next_offset
+            if offset > at.high:
+                self._beyond[partition] = (
+                    f"the position {offset} of {partition.topic}/{partition.number} is beyond the partition's end {at.high}:"
+                    " Kafka lost messages that were read; see `integration-audit position`"
+                )
+                self._observer.event("position beyond the end", topic=partition.topic, partition=partition.number, position=offset)
+                continue
+            self._cursors[partition] = Cursor(at.topic_id, max(offset, at.low))
+            self.written[partition] = offset
+            if offset < at.low:
+                # Kafka's retention was faster than we: say so, in the books and aloud, and go on at the earliest.
+                self._observer.event(
+                    "offsets expired", topic=partition.topic, partition=partition.number, first=offset, next=at.low
+                )
+                gaps.append(PartitionSlice(partition, at.topic_id, offset, at.low, expired=at.low - offset))
+            self._source.start(partition, max(offset, at.low))
+        if gaps:
+            self._writing = self._store.prepare(gaps)
+
+    def _look_at_topics(self) -> None:
+        """A topic deleted and made anew is another topic: the client may not notice, and would go on in the middle of it."""
+        if self._monotonic() - self._looked_at_topics < TOPIC_CHECK:
+            return
+        ids = self._source.topics.changed_ids()
+        if ids is None:
+            return
+        self._looked_at_topics = self._monotonic()
+        self._leave_old_topics(ids)
+
+    def _leave_old_topics(self, ids: Mapping[str, str]) -> bool:
+        old = [each for each, cursor in self._cursors.items() if ids.get(each.topic, cursor.topic_id) != cursor.topic_id]
+        for partition in old:
+            self._observer.event("topic was made anew", topic=partition.topic, partition=partition.number)
+            self._source.unsettle(partition)
+            self._forget(partition)
+        return bool(old)
+
+    # --- messages ------------------------------------------------------------------------------------------------------------------
+
+    def _consume(self) -> None:
+        if self._retry_at is not None:
+            self._source.idle(min(POLL, max(0.0, self._retry_at - self._monotonic())))
+            return
+        if self._next is not None:
+            return
+        busy = self._store.busy
+        messages = self._source.consume(self._max, 0 if busy else POLL)
+        self._full = len(messages) >= self._max
+        if messages:
+            slices = slices_of(messages, self._cursors, self._decoder, kept_range(self._now(), self._retention))
+        elif not busy:
+            slices = self._skipped_at_the_end()
+        else:
+            return
+        if any(part.skipped for part in slices) and not self._same_topics(slices):
+            return
+        if slices:
+            self._next = self._store.prepare(slices)
+            self._begin_call()
+
+    def _skipped_at_the_end(self) -> list[PartitionSlice]:
+        """Transaction markers behind the last message are no message, but offsets all the same."""
+        slices = []
+        for partition, offset in self._source.positions().items():
+            cursor = self._cursors.get(partition)
+            if cursor is not None and offset > cursor.offset:
+                skipped = offset - cursor.offset
+                slices.append(PartitionSlice(partition, cursor.topic_id, cursor.offset, offset, skipped=skipped))
+                cursor.offset = offset
+        return slices
+
+    def _same_topics(self, slices: Sequence[PartitionSlice]) -> bool:
+        """Before a position moves on over a gap: is it still the same topic?"""
+        try:
+            ranges = self._source.ranges(part.partition for part in slices)
+        except TransientError as error:
+            self._try_again(str(error))
+        else:
+            if not self._leave_old_topics({partition.topic: at.topic_id for partition, at in ranges.items()}):
+                return True
+        for part in slices:  # read again from PostgreSQL's position
+            self._source.unsettle(part.partition)
+        return False
+
+    # --- letting go ----------------------------------------------------------------------------------------------------------------
+
+    def _forget_lost_partitions(self) -> None:
+        for partition in (self._cursors.keys() | self._beyond.keys()) - self._source.assigned:
+            self._forget(partition)
+            self._beyond.pop(partition, None)
+
+    def _forget(self, partition: Partition) -> None:
+        """Drops what is held of the partition but not yet being written; a write in flight is left to the fence."""
+        self._cursors.pop(partition, None)
+        self.written.pop(partition, None)
+        if self._next is not None and any(part.partition == partition for part in self._next.slices):
+            rest = [part for part in self._next.slices if part.partition != partition]
+            self._next = self._store.prepare(rest) if rest else None
+
+    def _drop_everything(self) -> None:
+        """Back to PostgreSQL's positions, for every partition."""
+        if not self._store.busy:
+            self._writing = None
+        self._next = None
+        self._retry_at = None
+        self._cursors.clear()
+        self.written.clear()
+        for partition in self._source.assigned:
+            self._source.unsettle(partition)
+
+    def _before_revoke(self) -> None:
+        """Inside the client's callback: give the write in flight its time, so that the next owner need not read it again."""
+        if self._store.busy and not self._opening and self._retry_at is None:
+            self._store.wait(REVOKE_WAIT)
