@@ -94,7 +94,7 @@ class Observer(Protocol):
 
 
 class Worker:
-    """Moves messages from the source to the store until it is told to stop. One thread; `stop` may be called from anywhere.
+    """Moves messages from the source to the store until it is told to stop. For one thread.
 
     Args:
         source: Kafka.
@@ -130,7 +130,6 @@ class Worker:
         self._monotonic = monotonic
         self._backoff = backoff
         self._observer = observer
-        self._stopping = False
         self._cursors: dict[Partition, Cursor] = {}
         self.written: dict[Partition, int] = {}
         """The position that PostgreSQL holds, for each partition that is ours."""
@@ -145,13 +144,9 @@ class Worker:
         self._looked_at_topics = monotonic()
         source.before_revoke = self._before_revoke
 
-    def stop(self) -> None:
-        """Asks the loop to end; safe in a signal handler."""
-        self._stopping = True
-
-    def run(self, done: Callable[[], bool] = lambda: False) -> None:
-        """Runs until `stop`, or until `done` says so while nothing is held in memory."""
-        while not self._stopping and not (self.idle and done()):
+    def run(self, stopping: Callable[[], bool], done: Callable[[], bool] = lambda: False) -> None:
+        """Runs until `stopping`, or until `done` while nothing is held in memory; both are asked between two turns."""
+        while not stopping() and not (self.idle and done()):
             self.run_once()
         self.finish()
 

@@ -1,0 +1,85 @@
+"""`integration-audit run`: the worker."""
+
+import os
+import threading
+
+import click
+import structlog
+
+from consumer.cli.exit_codes import CommandError, ExitCode
+from consumer.cli.stopping import Watchdog, graceful_stop
+from consumer.cli.wiring import Drain, database_connector, worker_parts
+from consumer.core.errors import ConfigurationError, FatalSourceError, TransientError
+from consumer.core.pause import Backoff
+from consumer.observe.logs import configure_logging
+from consumer.postgres.migrate import HEAD_REVISION
+from consumer.postgres.positions import read_state
+from consumer.settings import Settings, load_settings
+
+
+@click.command()
+@click.option("--drain", is_flag=True, help="Stop when everything that was in the topics at the start is accounted for.")
+def command(*, drain: bool) -> None:
+    """Write the events of the topics into the audit log, until told to stop.
+
+    SIGTERM and SIGINT stop gracefully: the batch in hand is finished or rolled back. A second signal ends at once. After AUDIT_SHUTDOWN_GRACE the
+    process ends in any case, with its own exit code.
+    """
+    settings = load_settings(os.environ)
+    settings.require_kafka()
+    settings.require_database()
+    configure_logging(settings.log_level, settings.log_format)
+    stopped = threading.Event()
+    watchdog = Watchdog(settings.shutdown_grace.total_seconds())
+    with graceful_stop(stopped.set, watchdog):
+        if wait_for_schema(settings, stopped):
+            _run(settings, drain=drain, stopped=stopped, watchdog=watchdog)
+    watchdog.cancel()
+    structlog.get_logger().info("stopped")
+
+
+def _run(settings: Settings, *, drain: bool, stopped: threading.Event, watchdog: Watchdog) -> None:
+    with worker_parts(settings) as parts:
+        structlog.get_logger().info("started", topics=list(settings.kafka_topics), group=settings.kafka_group_id)
+        try:
+            if drain:
+                parts.worker.run(stopped.is_set, Drain(parts, settings).done)
+            else:
+                parts.worker.run(stopped.is_set)
+        except FatalSourceError as error:
+            raise CommandError(f"the Kafka client failed for good: {error}", ExitCode.FATAL_CLIENT) from error
+        finally:
+            watchdog.start()  # closing has no bound of its own, whatever brought us here
+
+
+def wait_for_schema(settings: Settings, stopped: threading.Event) -> bool:
+    """Waits for the database and looks at its schema; false when told to stop meanwhile.
+
+    Raises:
+        CommandError: the schema is older or newer than this version.
+    """
+    log = structlog.get_logger()
+    backoff = Backoff(lambda: 0.5)
+    while not stopped.is_set():
+        try:
+            state = read_state(database_connector(settings))
+        except TransientError as error:
+            log.warning("held", reason=str(error), remedy=_REMEDY if isinstance(error, ConfigurationError) else None)
+            stopped.wait(backoff.next())
+            continue
+        if state.superuser:
+            log.warning(
+                "superuser", role=state.role, remedy="give the worker a role of its own: GRANT audit_writer TO its_role"
+            )
+        if state.revision == HEAD_REVISION:
+            return True
+        older = state.revision is None or state.revision < HEAD_REVISION
+        raise CommandError(
+            f"the database's schema is at {state.revision or 'nothing'}, this version needs {HEAD_REVISION}: "
+            + ("run `integration-audit migrate`" if older else "install the newer version of integration-audit that made it"),
+            ExitCode.SCHEMA_VERSION,
+        )
+    return False
+
+
+_REMEDY = "check AUDIT_DATABASE_URL, the password, and that the role is granted audit_writer"

@@ -1,0 +1,153 @@
+"""Makes the worker out of its parts: the one place where Kafka, PostgreSQL and the core meet."""
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from consumer.cli.exit_codes import CommandError, ExitCode
+from consumer.core.decoding import Decoder
+from consumer.core.errors import HostileSchemaError, TransientError
+from consumer.core.events import Partition
+from consumer.core.pause import Backoff
+from consumer.kafka.source import KafkaSource, consumer_config
+from consumer.observe.health import HealthServer, Heartbeat
+from consumer.observe.metrics import WorkerMetrics
+from consumer.observe.observer import WorkerObserver
+from consumer.postgres.background import BackgroundStore
+from consumer.postgres.connection import connect
+from consumer.postgres.positions import read_positions
+from consumer.postgres.store import PostgresStore
+from consumer.schemas import event_schema, load_writer_schemas
+from consumer.settings import Settings
+from consumer.worker import Worker
+
+STALLED = 30.0
+"""Seconds without a turn of the loop after which the worker does not count as alive."""
+
+
+def now_micros() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def make_decoder(settings: Settings) -> Decoder:
+    """The decoder with every writer schema of the package and of AUDIT_SCHEMA_DIR."""
+    try:
+        schemas = load_writer_schemas(settings.schema_dir)
+        return Decoder(event_schema(), schemas, settings.max_message_bytes)
+    except (HostileSchemaError, ValueError) as error:
+        raise CommandError(f"a writer schema is refused: {error}", ExitCode.USAGE) from error
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A worker and what must be closed after it."""
+
+    worker: Worker
+    source: KafkaSource
+    store: BackgroundStore
+    observer: WorkerObserver
+
+
+@contextmanager
+def worker_parts(settings: Settings) -> Iterator[Parts]:
+    """A worker for these settings, with its HTTP port open; everything is closed afterwards, the store first."""
+    decoder = make_decoder(settings)
+    registry = CollectorRegistry()
+    heartbeat = Heartbeat(monotonic=time.monotonic)
+    observer = WorkerObserver(WorkerMetrics(registry), heartbeat, time.monotonic)
+    client = settings.kafka_client_config()
+    config = consumer_config(
+        client,
+        group_id=settings.kafka_group_id,
+        group_protocol=settings.kafka_group_protocol,
+        session_timeout=settings.kafka_session_timeout.total_seconds(),
+    )
+    store = BackgroundStore(PostgresStore(database_connector(settings), now_micros))
+    source = KafkaSource(config, client, settings.kafka_topics, observer.event)
+    worker = Worker(
+        source,
+        store,
+        decoder,
+        retention=settings.retention,
+        batch_max_messages=settings.batch_max_messages,
+        now=now_micros,
+        monotonic=time.monotonic,
+        backoff=Backoff(random.random),
+        observer=observer,
+    )
+    server = None
+    if settings.metrics_port is not None:
+        server = HealthServer(
+            settings.metrics_port,
+            registry=registry,
+            live=lambda: heartbeat.age() < STALLED,
+            not_ready=lambda: list(observer.not_ready),
+        )
+        server.start()
+    try:
+        yield Parts(worker, source, store, observer)
+    finally:
+        store.close()
+        source.close()
+        if server is not None:
+            server.stop()
+
+
+def database_connector(settings: Settings) -> partial:  # type: ignore[type-arg]
+    """Makes connections to the database of the settings."""
+    assert settings.database_url is not None  # noqa: S101 - require_database was called
+    password = settings.database_password
+    return partial(
+        connect, settings.database_url.get_secret_value(), password.get_secret_value() if password is not None else None
+    )
+
+
+class Drain:
+    """Says when everything that was in the topics at the start has been accounted for, by us or by another worker."""
+
+    def __init__(self, parts: Parts, settings: Settings) -> None:
+        self._parts = parts
+        self._connect = database_connector(settings)
+        self._targets: dict[Partition, tuple[str, int]] | None = None
+        self._looked = 0.0
+
+    def done(self) -> bool:
+        """Whether every partition stands where it ended when first asked."""
+        targets = self._ends()
+        if targets is None:
+            return False
+        worker, source = self._parts.worker, self._parts.source
+        open_ = {each: target for each, target in targets.items() if worker.written.get(each, -1) < target[1]}
+        if open_.keys() & source.assigned or not source.assigned <= worker.written.keys():
+            return False
+        if open_:  # partitions of other workers: the database knows
+            if time.monotonic() - self._looked < 1.0:
+                return False
+            self._looked = time.monotonic()
+            positions = self._positions(open_)
+            return all(positions.get(each, -1) >= target[1] for each, target in open_.items())
+        return True
+
+    def _positions(self, wanted: Mapping[Partition, tuple[str, int]]) -> Mapping[Partition, int]:
+        try:
+            return read_positions(self._connect, {each: topic_id for each, (topic_id, _) in wanted.items()})
+        except TransientError:
+            return {}
+
+    def _ends(self) -> Mapping[Partition, tuple[str, int]] | None:
+        if self._targets is None:
+            try:
+                topics = self._parts.source.topics
+                ranges = topics.ranges(topics.partitions())
+            except TransientError as error:
+                structlog.get_logger().warning("held", reason=str(error))
+                return None
+            self._targets = {each: (at.topic_id, at.high) for each, at in ranges.items() if at.high > at.low}
+        return self._targets
