@@ -1,0 +1,26 @@
+"""Tables for people, records for machines."""
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+    """A table on a terminal; into a pipe one record a line, tab separated, never wrapped."""
+    if not sys.stdout.isatty():
+        sys.stdout.write("\t".join(columns) + "\n")
+        for row in rows:
+            sys.stdout.write("\t".join(_plain(cell) for cell in row) + "\n")
+        return
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(Text(_plain(cell)) for cell in row))
+    Console().print(table)
+
+
+def _plain(cell: object) -> str:
+    """One line without control characters: what an event says must not steer a terminal."""
+    return "".join(each if each.isprintable() else " " for each in str("" if cell is None else cell))
