@@ -16,6 +16,7 @@ from consumer.core.errors import HostileSchemaError, TransientError
 from consumer.core.events import Partition
 from consumer.core.pause import Backoff
 from consumer.kafka.source import KafkaSource, consumer_config
+from consumer.kafka.topics import Topics
 from consumer.observe.health import HealthServer, Heartbeat
 from consumer.observe.metrics import WorkerMetrics
 from consumer.observe.observer import WorkerObserver
@@ -56,7 +57,7 @@ class Parts:
 
 
 @contextmanager
-def worker_parts(settings: Settings) -> Iterator[Parts]:
+def worker_parts(settings: Settings, topics: type[Topics] = Topics) -> Iterator[Parts]:
     """A worker for these settings, with its HTTP port open; everything is closed afterwards, the store first."""
     decoder = make_decoder(settings)
     registry = CollectorRegistry()
@@ -70,7 +71,7 @@ def worker_parts(settings: Settings) -> Iterator[Parts]:
         session_timeout=settings.kafka_session_timeout.total_seconds(),
     )
     store = BackgroundStore(PostgresStore(database_connector(settings), now_micros))
-    source = KafkaSource(config, client, settings.kafka_topics, observer.event)
+    source = KafkaSource(config, topics(client, settings.kafka_topics), observer.event)
     worker = Worker(
         source,
         store,

@@ -52,16 +52,14 @@ class KafkaSource:
 
     Args:
         config: as `consumer_config` makes it.
-        client: settings of the connection, for the admin client.
-        topics: names of the topics.
+        topics: the topics to read, and who answers questions about them.
         report: where noteworthy events go.
     """
 
-    def __init__(self, config: Mapping[str, Any], client: Mapping[str, Any], topics: Iterable[str], report: Report) -> None:
+    def __init__(self, config: Mapping[str, Any], topics: Topics, report: Report) -> None:
         self._config = dict(config)
-        self._names = list(topics)
         self._report = report
-        self.topics = Topics(client, self._names)
+        self.topics = topics
         self.before_revoke: Callable[[], None] = lambda: None
         """Called inside the callback before partitions are given up: the time to finish a write."""
         self.trouble: str | None = None
@@ -75,7 +73,7 @@ class KafkaSource:
         self._unsettled: set[Partition] = set()
         self._held = False
         self._consumer = Consumer({**self._config, "on_commit": self._on_commit, "error_cb": self._on_error})
-        self._consumer.subscribe(self._names, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self._consumer.subscribe(self.topics.names, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def reopen(self) -> None:
         """Throws the client away and makes a new one; every partition must be started anew."""

@@ -32,7 +32,7 @@ class Topics:
 
     def __init__(self, config: Mapping[str, Any], topics: Iterable[str]) -> None:
         self._admin = AdminClient(dict(config))
-        self._topics = list(topics)
+        self.names = list(topics)
         self._asked: dict[str, Any] | None = None
 
     def partitions(self) -> dict[Partition, str]:
@@ -72,7 +72,7 @@ class Topics:
         return {each: PartitionRange(ids[each], lows[each], highs[each]) for each in wanted}
 
     def _ask(self) -> dict[str, Any]:
-        asked: dict[str, Any] = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=TIMEOUT)
+        asked: dict[str, Any] = self._admin.describe_topics(TopicCollection(self.names), request_timeout=TIMEOUT)
         return asked
 
     @staticmethod
@@ -102,6 +102,22 @@ class Topics:
             except TimeoutError as error:
                 raise TransientError("Kafka: no answer to a question about offsets") from error
         return offsets
+
+
+class TopicsWithoutIds(Topics):
+    """For brokers that have no topic ids, such as the demo's: a topic made anew can't be told from the old one there."""
+
+    def partitions(self) -> dict[Partition, str]:
+        """Every partition of the topics, with an empty id."""
+        try:
+            found = self._admin.list_topics(timeout=TIMEOUT).topics
+        except KafkaException as error:
+            raise as_failure(error.args[0], "the list of topics") from error
+        return {Partition(name, number): "" for name in self.names if name in found for number in found[name].partitions}
+
+    def changed_ids(self) -> dict[str, str]:
+        """Nothing to compare."""
+        return {}
 
 
 def as_failure(error: KafkaError, what: str) -> TransientError:

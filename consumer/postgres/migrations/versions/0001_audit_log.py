@@ -1,4 +1,5 @@
-"""The audit log, its ledger, positions, quarantine and books."""
+# ruff: noqa: N999 - Alembic's files are ordered by their numbers
+"""The audit log and all that belongs to it. The SQL is in the file of the same name."""
 
 from pathlib import Path
 
@@ -6,16 +7,23 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
-    """Runs the SQL file beside this one."""
-    # The driver itself: SQLAlchemy would look for parameters in the text.
-    op.get_bind().connection.driver_connection.execute(Path(__file__).with_suffix(".sql").read_text())
+    """Runs the SQL file as it is."""
+    connection = op.get_bind().connection.driver_connection
+    assert connection is not None  # noqa: S101 - there is one inside a migration
+    # Past SQLAlchemy, which would take the file for one statement with parameters.
+    connection.execute(Path(__file__).with_suffix(".sql").read_bytes())
 
 
 def downgrade() -> None:
-    """There is no way back: it would delete the log."""
-    raise NotImplementedError("migrations go forward only; restore a backup instead")
+    """Refused: an audit log has no way back.
+
+    Raises:
+        NotImplementedError: always.
+    """
+    raise NotImplementedError(
+        "migrations go forward only: to undo this one would destroy the audit log. "
+        "Restore a backup into another database if the former state is wanted."
+    )

@@ -1,55 +1,28 @@
--- The audit log, its ledger, positions, quarantine and books. Roles first: they belong to the cluster, so another database may have made them.
-DO $$
-DECLARE
-    role_name text;
-BEGIN
-    FOREACH role_name IN ARRAY ARRAY['audit_owner', 'audit_writer', 'audit_reader', 'audit_operator'] LOOP
-        BEGIN
-            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
-                EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
-            END IF;
-        EXCEPTION WHEN duplicate_object OR unique_violation THEN
-            NULL; -- another database of the cluster migrates at the same time
-        END;
-    END LOOP;
-    -- Who is no superuser must be a member of the owner to hand objects over to it.
-    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AND NOT pg_has_role('audit_owner', 'USAGE') THEN
-        EXECUTE format('GRANT audit_owner TO %I', current_user);
-    END IF;
-END
-$$;
+-- The audit log, its idempotency ledger, the positions and books, the quarantine; who may do what with them.
+-- Runs as audit_owner, so every object is its own.
 
-ALTER SCHEMA audit OWNER TO audit_owner;
-REVOKE ALL ON SCHEMA audit FROM PUBLIC;
-GRANT USAGE ON SCHEMA audit TO audit_writer, audit_reader, audit_operator;
+-- What waits behind a lock of a running worker gives up instead of stopping it.
+SET LOCAL lock_timeout = '30s';
+SET LOCAL statement_timeout = '5min';
 
--- The idempotency ledger: a partitioned table can't have a unique key without its partition key.
-CREATE TABLE audit.event (
-    event_id uuid NOT NULL,
-    occurred_at timestamptz NOT NULL,
-    content_hash bytea NOT NULL CHECK (octet_length(content_hash) = 32),
-    PRIMARY KEY (event_id)
-);
-COMMENT ON TABLE audit.event IS 'One row for every event in the log; content_hash is the SHA-256 of the record''s canonical JSON.';
+-- ---------------------------------------------------------------- the log
 
 CREATE TABLE audit.audit_log (
     event_id uuid NOT NULL,
     occurred_at timestamptz NOT NULL,
     tenant text NOT NULL,
-    level text NOT NULL CHECK (level IN ('Notice', 'Information')),
-    service text NOT NULL CHECK (service = 'Common'),
+    level text NOT NULL CONSTRAINT audit_log_level_check CHECK (level IN ('Notice', 'Information')),
+    service text NOT NULL,
     login_name text NOT NULL,
-    module text NOT NULL CHECK (module IN ('System administration', 'Integrations')),
-    action text NOT NULL CHECK (
-        action IN (
-            'add oauth client', 'delete oauth client', 'update oauth client',
-            'enable integration', 'disable integration', 'update permitted users',
-            'update slack setting', 'generate API token', 'delete API token', 'authorize integration'
-        )
-    ),
-    result text NOT NULL CHECK (result IN ('SUCCESS', 'FAILED', 'VALIDATION ERROR')),
+    module text NOT NULL CONSTRAINT audit_log_module_check CHECK (module IN ('System administration', 'Integrations')),
+    action text NOT NULL CONSTRAINT audit_log_action_check CHECK (action IN (
+        'add oauth client', 'update oauth client', 'delete oauth client',
+        'enable integration', 'disable integration', 'update permitted users',
+        'update slack setting', 'generate API token', 'delete API token', 'authorize integration'
+    )),
+    result text NOT NULL CONSTRAINT audit_log_result_check CHECK (result IN ('SUCCESS', 'FAILED', 'VALIDATION ERROR')),
     error_code text,
-    complement jsonb NOT NULL CHECK (jsonb_typeof(complement) = 'object'),
+    complement jsonb NOT NULL CONSTRAINT audit_log_complement_check CHECK (jsonb_typeof(complement) = 'object'),
     subject_type text NOT NULL,
     source_ip inet,
     kafka_topic text NOT NULL,
@@ -60,13 +33,31 @@ CREATE TABLE audit.audit_log (
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (occurred_at, event_id)
 ) PARTITION BY RANGE (occurred_at);
-COMMENT ON TABLE audit.audit_log IS 'The documented audit log. Rows are never changed; whole months are dropped by the retention.';
+
+CREATE INDEX audit_log_tenant_idx ON audit.audit_log (tenant, occurred_at);
+CREATE INDEX audit_log_login_name_idx ON audit.audit_log (login_name, occurred_at);
+CREATE INDEX audit_log_action_idx ON audit.audit_log (action, occurred_at);
+
+COMMENT ON TABLE audit.audit_log IS
+    'The audit log, by month (UTC) of occurred_at. It only grows: UPDATE, DELETE and TRUNCATE are refused to everybody.';
+COMMENT ON COLUMN audit.audit_log.content_hash IS 'SHA-256 of the record''s canonical JSON, without position and recorded_at.';
 COMMENT ON COLUMN audit.audit_log.source_bytes IS 'The raw message, only where a value had to be altered to be storable.';
 
-CREATE INDEX audit_log_tenant ON audit.audit_log (tenant, occurred_at);
-CREATE INDEX audit_log_login_name ON audit.audit_log (login_name, occurred_at);
-CREATE INDEX audit_log_action ON audit.audit_log (action, occurred_at);
+-- ---------------------------------------------------------------- the ledger
 
+CREATE TABLE audit.event (
+    event_id uuid PRIMARY KEY,
+    occurred_at timestamptz NOT NULL,
+    content_hash bytea NOT NULL
+);
+
+COMMENT ON TABLE audit.event IS
+    'One row for every event in the log: keeps event_id unique over all months, which no index of a partitioned table can.';
+
+-- ---------------------------------------------------------------- positions and books
+
+-- Few rows, each updated with every batch: room in the page keeps the updates away from the index (HOT), and a table
+-- of a few pages is vacuumed after a thousand of them, without pauses, instead of by its share of dead rows.
 CREATE TABLE audit.consumer_position (
     kafka_topic text NOT NULL,
     kafka_topic_id text NOT NULL,
@@ -81,11 +72,24 @@ CREATE TABLE audit.consumer_position (
     expired bigint NOT NULL DEFAULT 0,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (kafka_topic, kafka_topic_id, kafka_partition),
-    CONSTRAINT books_balance CHECK (
+    CONSTRAINT consumer_position_books_check CHECK (
         next_offset - first_offset = written + duplicates + quarantined + tombstones + skipped + expired
     )
-) WITH (fillfactor = 50);
-COMMENT ON TABLE audit.consumer_position IS 'Where each partition stands, and the books: what became of every offset passed.';
+) WITH (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0,
+    autovacuum_analyze_threshold = 10000
+);
+
+COMMENT ON TABLE audit.consumer_position IS
+    'Where each partition stands: what is below next_offset is in the log, in quarantine, or in one of the counts.';
+COMMENT ON COLUMN audit.consumer_position.skipped IS 'Offsets that hold no message: transaction markers, compaction.';
+COMMENT ON COLUMN audit.consumer_position.expired IS 'Offsets that Kafka removed before they were read; see source_gap.';
+
+-- ---------------------------------------------------------------- quarantine and gaps
 
 CREATE TABLE audit.quarantine (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -93,23 +97,22 @@ CREATE TABLE audit.quarantine (
     kafka_topic_id text NOT NULL,
     kafka_partition integer NOT NULL,
     kafka_offset bigint NOT NULL,
-    reason text NOT NULL CHECK (
-        reason IN (
-            'undecodable', 'unknown schema', 'unmapped change', 'invalid event',
-            'out of range', 'conflict', 'unstorable', 'oversized'
-        )
-    ),
+    reason text NOT NULL CONSTRAINT quarantine_reason_check CHECK (reason IN (
+        'undecodable', 'unknown schema', 'unmapped change', 'invalid event', 'out of range', 'conflict', 'unstorable', 'oversized'
+    )),
     error text NOT NULL,
     key bytea,
     value bytea,
     headers jsonb,
-    status text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'retried', 'discarded')),
+    status text NOT NULL DEFAULT 'open' CONSTRAINT quarantine_status_check CHECK (status IN ('open', 'retried', 'discarded')),
     quarantined_at timestamptz NOT NULL DEFAULT now(),
     resolved_at timestamptz,
     resolved_by text,
-    UNIQUE (kafka_topic, kafka_topic_id, kafka_partition, kafka_offset)
+    CONSTRAINT quarantine_source_key UNIQUE (kafka_topic, kafka_topic_id, kafka_partition, kafka_offset)
 );
-COMMENT ON COLUMN audit.quarantine.headers IS 'An array of [name, base64 of the value or null]; null where the headers could not be read.';
+
+COMMENT ON TABLE audit.quarantine IS 'Messages that could not become rows of the log, byte for byte, with the reason.';
+COMMENT ON COLUMN audit.quarantine.headers IS 'Array of [name, base64 of the value or null], in the message''s order.';
 
 CREATE TABLE audit.source_gap (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -119,83 +122,117 @@ CREATE TABLE audit.source_gap (
     first_offset bigint NOT NULL,
     next_offset bigint NOT NULL,
     seen_at timestamptz NOT NULL DEFAULT now(),
-    CHECK (next_offset > first_offset)
+    CONSTRAINT source_gap_range_check CHECK (first_offset < next_offset)
 );
-COMMENT ON TABLE audit.source_gap IS 'Offsets first_offset up to (not including) next_offset were removed by Kafka''s retention before they were read.';
+
+COMMENT ON TABLE audit.source_gap IS 'Ranges of offsets, next_offset exclusive, that Kafka removed before they were read.';
+
+-- ---------------------------------------------------------------- append-only, for everybody
 
 CREATE FUNCTION audit.refuse_change() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
 BEGIN
-    RAISE EXCEPTION '% of %.% is refused: what is written here is never changed', tg_op, tg_table_schema, tg_table_name
-        USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION '% on %.% is refused to everybody: what the audit log holds must stay as it was written',
+        TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege',
+              HINT = 'What is older than the retention leaves by whole months; see the command retention.';
 END
 $$;
 
-CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.audit_log
-FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
-CREATE TRIGGER refuse_change BEFORE UPDATE OR TRUNCATE ON audit.event
-FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
-CREATE TRIGGER refuse_change BEFORE DELETE OR TRUNCATE ON audit.quarantine
-FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
-CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.source_gap
-FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
+-- ENABLE ALWAYS: otherwise session_replication_role = replica would silence them.
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.audit_log
+    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
+ALTER TABLE audit.audit_log ENABLE ALWAYS TRIGGER append_only;
 
--- Makes the month's partition, if it is missing. ATTACH does not block readers or writers of the log; CREATE … PARTITION OF would.
+-- The ledger forgets an event together with its month, by DELETE, to which only the owner has a right.
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON audit.event
+    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
+ALTER TABLE audit.event ENABLE ALWAYS TRIGGER append_only;
+
+-- ---------------------------------------------------------------- months
+
+-- Makes the partition of a month; true if it was not there. The worker may call it, though it may create nothing itself.
 CREATE FUNCTION audit.ensure_month(month date) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
 DECLARE
-    first_day date := date_trunc('month', month)::date;
-    name text := 'audit_log_' || to_char(first_day, 'YYYY_MM');
-    lower_bound timestamptz := first_day::timestamptz;
-    upper_bound timestamptz := (first_day + interval '1 month')::timestamptz;
+    this_month CONSTANT timestamp := date_trunc('month', now() AT TIME ZONE 'UTC');
+    earliest CONSTANT timestamp := this_month - interval '10 years 1 month'; -- the longest retention, and a month to spare
+    latest CONSTANT timestamp := this_month + interval '3 months';
+    first_day timestamp;
+    partition text;
+    lower_bound text;
+    upper_bound text;
 BEGIN
-    IF to_regclass(format('audit.%I', name)) IS NOT NULL THEN
+    IF month IS NULL OR month < earliest OR month >= latest + interval '1 month' THEN
+        RAISE EXCEPTION 'no partition for %: months are made from % to % only',
+            coalesce(month::text, 'null'), to_char(earliest, 'YYYY-MM'), to_char(latest, 'YYYY-MM')
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+
+    first_day := date_trunc('month', month::timestamp);
+    partition := 'audit.audit_log_' || to_char(first_day, 'YYYY_MM');
+    -- Quick where the month is there, which is nearly always; otherwise one at a time, and the second one finds it made.
+    IF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass(partition) AND inhparent = 'audit.audit_log'::regclass) THEN
         RETURN false;
     END IF;
-    IF first_day < date_trunc('month', now() - interval '10 years 1 month') OR first_day > now() + interval '3 months' THEN
-        RAISE EXCEPTION 'no partition may hold the month %', first_day USING ERRCODE = 'datetime_field_overflow';
+    PERFORM pg_advisory_xact_lock(1635083369, 2);
+    IF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass(partition) AND inhparent = 'audit.audit_log'::regclass) THEN
+        RETURN false;
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtextextended('integration-audit ensure_month', 0));
-    IF to_regclass(format('audit.%I', name)) IS NOT NULL THEN
-        RETURN false; -- made while we waited
-    END IF;
-    EXECUTE format('CREATE TABLE audit.%I (LIKE audit.audit_log INCLUDING ALL)', name);
-    -- The check spares ATTACH the scan and the lock that goes with it.
+
+    -- Made like the parent and attached, which stops no reader and no writer; CREATE ... PARTITION OF would.
+    lower_bound := to_char(first_day, 'YYYY-MM-DD') || ' 00:00:00+00';
+    upper_bound := to_char(first_day + interval '1 month', 'YYYY-MM-DD') || ' 00:00:00+00';
     EXECUTE format(
-        'ALTER TABLE audit.%I ADD CONSTRAINT month CHECK (occurred_at >= %L AND occurred_at < %L)', name, lower_bound, upper_bound
+        'CREATE TABLE %s (LIKE audit.audit_log INCLUDING ALL,'
+        ' CONSTRAINT audit_log_month_check CHECK (occurred_at >= %L AND occurred_at < %L))',
+        partition, lower_bound, upper_bound
     );
+    -- Triggers for statements guard the table that the statement names: each partition needs its own.
     EXECUTE format(
-        'CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I'
-        ' FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', name
+        'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s'
+        ' FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()',
+        partition
     );
-    EXECUTE format('GRANT SELECT ON audit.%I TO audit_reader, audit_operator', name);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', partition);
+    EXECUTE format('GRANT SELECT ON %s TO audit_reader, audit_operator', partition);
     EXECUTE format(
-        'ALTER TABLE audit.audit_log ATTACH PARTITION audit.%I FOR VALUES FROM (%L) TO (%L)', name, lower_bound, upper_bound
+        'ALTER TABLE audit.audit_log ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', partition, lower_bound, upper_bound
     );
-    EXECUTE format('ALTER TABLE audit.%I DROP CONSTRAINT month', name);
     RETURN true;
 END
 $$;
 
-ALTER TABLE audit.event OWNER TO audit_owner;
-ALTER TABLE audit.audit_log OWNER TO audit_owner;
-ALTER TABLE audit.consumer_position OWNER TO audit_owner;
-ALTER TABLE audit.quarantine OWNER TO audit_owner;
-ALTER TABLE audit.source_gap OWNER TO audit_owner;
-ALTER TABLE audit.alembic_version OWNER TO audit_owner;
-ALTER FUNCTION audit.refuse_change() OWNER TO audit_owner;
-ALTER FUNCTION audit.ensure_month(date) OWNER TO audit_owner;
+COMMENT ON FUNCTION audit.ensure_month(date) IS
+    'Makes the log''s partition for the month (UTC) of the date; true if it was not there. Refuses what no retention keeps.';
+
+-- ---------------------------------------------------------------- rights
 
 REVOKE ALL ON FUNCTION audit.ensure_month(date) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION audit.ensure_month(date) TO audit_writer, audit_operator;
+REVOKE ALL ON FUNCTION audit.refuse_change() FROM PUBLIC;
 
-GRANT SELECT ON ALL TABLES IN SCHEMA audit TO audit_reader, audit_operator;
+GRANT USAGE ON SCHEMA audit TO audit_writer, audit_reader, audit_operator;
+GRANT SELECT ON audit.alembic_version TO audit_writer, audit_reader, audit_operator;
 
+-- The writer adds, and moves positions; nothing that is written can it change or take away.
 GRANT INSERT ON audit.audit_log, audit.quarantine, audit.source_gap TO audit_writer, audit_operator;
 GRANT SELECT, INSERT ON audit.event TO audit_writer, audit_operator;
 GRANT SELECT, INSERT, UPDATE ON audit.consumer_position TO audit_writer, audit_operator;
-GRANT SELECT ON audit.alembic_version TO audit_writer;
+GRANT EXECUTE ON FUNCTION audit.ensure_month(date) TO audit_writer, audit_operator;
+
+GRANT SELECT ON audit.audit_log, audit.event, audit.consumer_position, audit.quarantine, audit.source_gap
+    TO audit_reader, audit_operator;
+
+-- An operator moreover settles what is in quarantine, but its bytes stay.
 GRANT UPDATE (status, resolved_at, resolved_by) ON audit.quarantine TO audit_operator;
 
-SELECT audit.ensure_month((date_trunc('month', now()) + make_interval(months => ahead))::date)
+-- ---------------------------------------------------------------- the first months
+
+SELECT audit.ensure_month((date_trunc('month', now() AT TIME ZONE 'UTC') + ahead * interval '1 month')::date)
 FROM generate_series(-1, 2) AS ahead;

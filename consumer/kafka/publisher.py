@@ -1,0 +1,79 @@
+"""Publishes events with an idempotent producer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Message as KafkaMessage
+
+
+class PublishError(Exception):
+    """Messages did not reach Kafka; the text counts them."""
+
+
+class Publisher:
+    """Sends messages to one topic, in order within a key.
+
+    Args:
+        client: settings of the connection.
+        topic: where to.
+    """
+
+    def __init__(self, client: Mapping[str, Any], topic: str) -> None:
+        self._topic = topic
+        self._failed = 0
+        self._error: str | None = None
+        self.delivered = 0
+        """Messages that Kafka has confirmed."""
+        self._producer = Producer(
+            {
+                **client,
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 10,
+                "queue.buffering.max.messages": 100_000,
+                "queue.buffering.max.kbytes": 65_536,
+                "delivery.timeout.ms": 30_000,
+                "error_cb": self._on_error,
+            }
+        )
+
+    def publish(self, key: bytes | None, value: bytes | None) -> None:
+        """Queues a message; waits while the queue is full.
+
+        Raises:
+            PublishError: an earlier message failed, or this one can't be sent.
+        """
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, on_delivery=self._on_delivery)
+                break
+            except BufferError:
+                self._producer.poll(0.5)
+                self._check()
+            except KafkaException as error:
+                raise PublishError(f"Kafka refuses the message: {error.args[0].name()}") from error
+        self._producer.poll(0)
+
+    def flush(self, timeout: float = 35.0) -> None:
+        """Waits until Kafka has confirmed everything.
+
+        Raises:
+            PublishError: some messages were not confirmed.
+        """
+        self._failed += self._producer.flush(timeout)
+        self._check()
+
+    def _check(self) -> None:
+        if self._failed:
+            raise PublishError(f"{self._failed} messages did not reach Kafka ({self._error or 'time-out'})")
+
+    def _on_delivery(self, error: KafkaError | None, _message: KafkaMessage) -> None:
+        if error is None:
+            self.delivered += 1
+        else:
+            self._failed += 1
+            self._error = error.name()
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._error = error.name()
