@@ -7,7 +7,7 @@ import click
 
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.core.errors import TransientError
-from consumer.postgres.migrate import migrate
+from consumer.postgres.migrate import UnknownRevisionError, migrate
 from consumer.settings import load_settings
 
 
@@ -23,14 +23,14 @@ def command(*, as_json: bool) -> None:
     assert settings.database_url is not None  # noqa: S101 - required above
     password = settings.database_password.get_secret_value() if settings.database_password else None
     try:
-        done = migrate(settings.database_url.get_secret_value(), password)
+        before, after = migrate(settings.database_url.get_secret_value(), password)
+    except UnknownRevisionError as error:
+        raise CommandError(str(error), ExitCode.SCHEMA_VERSION) from error
     except TransientError as error:
         raise CommandError(str(error), ExitCode.DATABASE) from error
-    except ValueError as error:
-        raise CommandError(str(error), ExitCode.SCHEMA_VERSION) from error
     if as_json:
-        click.echo(json.dumps({"before": done.before, "after": done.after}))
-    elif done.before == done.after:
-        click.echo(f"already at {done.after}")
+        click.echo(json.dumps({"before": before, "after": after}))
+    elif before == after:
+        click.echo(f"already at {after}")
     else:
-        click.echo(f"migrated from {done.before or 'nothing'} to {done.after}")
+        click.echo(f"migrated from {before or 'nothing'} to {after}")

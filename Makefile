@@ -1,0 +1,54 @@
+# The two commands: `make demo` and `make test`. Everything they need is installed into .venv, from locked requirements.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+ARGS ?=
+
+.PHONY: help demo test lint lock build clean
+.DEFAULT_GOAL := help
+
+help: ## Show this help.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with PYTHON=…"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' || { echo "this Python can't make environments: install its venv package (Debian: python3-venv)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: requirements/demo.txt pyproject.toml | $(BIN)/python
+	@echo "installing what the demo needs …"
+	@$(PIP) install --quiet --require-hashes -r requirements/demo.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "installing what the tests need …"
+	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+demo: $(VENV)/demo.stamp ## The whole way of a message on this machine; nothing but Python is needed.
+	@$(BIN)/integration-audit demo
+
+lint: $(VENV)/dev.stamp ## Linters, types, layers, SQL.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/squawk consumer/postgres/migrations/versions/*.sql
+
+test: lint ## The whole suite (ARGS="-k name" for a part); Kafka tests need Java and Maven.
+	$(BIN)/python -m pytest $(ARGS)
+
+lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
+	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements/dev.txt
+	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --extra demo --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/demo.txt
+
+build: $(VENV)/dev.stamp ## Wheel and sdist into dist/.
+	$(BIN)/python -m build --no-isolation
+
+clean: ## Remove what was made.
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,83 @@
+"""`integration-audit check`: what is wrong, and the remedy."""
+
+import json
+import os
+from typing import NamedTuple
+
+import click
+
+from consumer.cli.exit_codes import ExitCode
+from consumer.cli.output import print_table
+from consumer.cli.wiring import database_connector, make_decoder
+from consumer.core.errors import TransientError
+from consumer.kafka.topics import Topics
+from consumer.postgres import reading
+from consumer.postgres.migrate import HEAD_REVISION
+from consumer.postgres.positions import read_state
+from consumer.settings import Settings, load_settings
+
+_OLDEST_SERVER = 150_000
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; `remedy` is empty where all is well."""
+
+    what: str
+    found: str
+    remedy: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+def command(*, as_json: bool) -> None:
+    """Say what is wrong with settings, connections, privileges and the schema's version, and the remedy. Changes nothing."""
+    settings = load_settings(os.environ)
+    settings.require_kafka()
+    settings.require_database()
+    make_decoder(settings)
+    findings = [Finding("settings", "valid"), *_database(settings), *_kafka(settings)]
+    if as_json:
+        click.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
+    else:
+        print_table(("What", "Found", "Remedy"), findings)
+    if any(finding.remedy for finding in findings):
+        raise click.exceptions.Exit(ExitCode.DIFFERENCES)
+
+
+def _database(settings: Settings) -> list[Finding]:
+    connect = database_connector(settings)
+    try:
+        state = read_state(connect)
+    except TransientError as error:
+        return [Finding("database", str(error), "check AUDIT_DATABASE_URL, the password and the server")]
+    findings = [
+        Finding(
+            "server",
+            f"PostgreSQL {state.server_version // 10_000}",
+            "" if state.server_version >= _OLDEST_SERVER else "use PostgreSQL 15 or newer",
+        ),
+        Finding("mode", "read-only" if state.read_only else "writable", "connect to the primary" if state.read_only else ""),
+    ]
+    if state.revision != HEAD_REVISION:
+        newer = state.revision is not None and state.revision > HEAD_REVISION
+        remedy = "install the newer integration-audit" if newer else "run `integration-audit migrate`"
+        return [*findings, Finding("schema", f"{state.revision or 'none'}, needed {HEAD_REVISION}", remedy)]
+    findings.append(Finding("schema", HEAD_REVISION))
+    if state.superuser:
+        findings.append(Finding("role", f"{state.role} is a superuser (works, but is more than the worker needs)"))
+    _, missing = reading.rows_of(connect, reading.MISSING_PRIVILEGES)
+    lacking = ", ".join(row[0] for row in missing)
+    findings.append(
+        Finding("privileges", f"missing: {lacking}" if lacking else "complete", f"GRANT audit_writer TO {state.role}" if lacking else "")
+    )
+    return findings
+
+
+def _kafka(settings: Settings) -> list[Finding]:
+    try:
+        partitions = Topics(settings.kafka_client_config(), settings.kafka_topics).partitions()
+    except TransientError as error:
+        return [Finding("Kafka", str(error), "check AUDIT_KAFKA_BOOTSTRAP_SERVERS, the topic and its ACLs")]
+    return [
+        Finding(f"topic {name}", f"{sum(each.topic == name for each in partitions)} partitions") for name in settings.kafka_topics
+    ]
