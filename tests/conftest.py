@@ -1,0 +1,15 @@
+"""The fixtures of the bed, for all tests."""
+
+from tests.bed.kafka import kafka_broker, new_topic, topic
+from tests.bed.postgres import any_database, any_postgres, database, oldest_postgres, postgres
+
+__all__ = [
+    "any_database",
+    "any_postgres",
+    "database",
+    "kafka_broker",
+    "new_topic",
+    "oldest_postgres",
+    "postgres",
+    "topic",
+]
