@@ -96,7 +96,11 @@ class Settings(BaseModel):
             if mechanism is None:
                 raise ValueError(f"{PREFIX}KAFKA_SECURITY_SASL_MECHANISM: must be set for {self.kafka_security_protocol}")
             if mechanism == "OAUTHBEARER":
-                wanted = ("kafka_security_oauth_token_url", "kafka_security_oauth_client_id", "kafka_security_oauth_client_secret")
+                wanted: tuple[str, ...] = (
+                    "kafka_security_oauth_token_url",
+                    "kafka_security_oauth_client_id",
+                    "kafka_security_oauth_client_secret",
+                )
             else:
                 wanted = ("kafka_security_sasl_username", "kafka_security_sasl_password")
             missing = [PREFIX + name.upper() for name in wanted if getattr(self, name) is None]
@@ -115,7 +119,7 @@ class Settings(BaseModel):
             raise SettingsError(f"{PREFIX}DATABASE_URL is not set: name the database, such as postgresql://audit@localhost/audit")
 
     def kafka_client_config(self) -> dict[str, str | int]:
-        """librdkafka's settings of the connection, the same for consumer, producer and admin."""
+        """Librdkafka's settings of the connection, the same for consumer, producer and admin."""
         oauth = self.kafka_security_sasl_mechanism == "OAUTHBEARER"
         pairs: dict[str, Any] = {
             "bootstrap.servers": self.kafka_bootstrap_servers,
@@ -145,9 +149,7 @@ def _plain(value: Any) -> str | int:
 
 
 _VARIABLES = {PREFIX + name.upper(): name for name in Settings.model_fields}
-_SECRETS = {
-    variable for variable, name in _VARIABLES.items() if "SecretStr" in str(Settings.model_fields[name].annotation)
-}
+_SECRETS = {variable for variable, name in _VARIABLES.items() if "SecretStr" in str(Settings.model_fields[name].annotation)}
 _SECRET_FILES = {f"{variable}_FILE": variable for variable in _SECRETS}
 
 # What Kubernetes puts into the environment for a Service whose name begins with "audit".
@@ -192,9 +194,7 @@ def _own(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: text
         for name, text in environ.items()
-        if name.startswith(PREFIX)
-        and not _KUBERNETES.fullmatch(name)
-        and not (name.endswith("_PORT") and _KUBERNETES_PORT.match(text))
+        if name.startswith(PREFIX) and not _KUBERNETES.fullmatch(name) and not (name.endswith("_PORT") and _KUBERNETES_PORT.match(text))
     }
 
 
@@ -237,7 +237,7 @@ def settings_table() -> list[tuple[str, str, str]]:
 
 def _default(value: Any) -> str:
     if value is None:
-        return "–"
+        return "unset"
     if isinstance(value, timedelta):
         return f"{value.days} days" if value.days else f"{int(value.total_seconds())}s"
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -1,7 +1,7 @@
 """The worker: run() over run_once(). It sees Kafka and PostgreSQL through two Protocols, and time through two functions.
 
-The way of a batch: consume → decode and map → one transaction → offset commit. While PostgreSQL works on one batch, the next is consumed and
-rendered; there is never more than one write in flight, nor more than two batches in memory. A batch is what has arrived: nobody lingers.
+The way of a batch: consume → decode and map → one transaction → offset commit. While PostgreSQL works on one batch, the next
+is consumed and rendered; there is never more than one write in flight, nor more than two batches in memory. A batch is what has arrived: nobody lingers.
 
 The guarantee: a position in PostgreSQL moves on only in the transaction that accounts for every offset it passes, and only from where
 this worker found it. Whatever goes wrong in between, the worker drops what it holds and goes on from PostgreSQL's positions.
@@ -288,9 +288,7 @@ class Worker:
             self.written[partition] = offset
             if offset < at.low:
                 # Kafka's retention was faster than we: say so, in the books and aloud, and go on at the earliest.
-                self._observer.event(
-                    "offsets expired", topic=partition.topic, partition=partition.number, first=offset, next=at.low
-                )
+                self._observer.event("offsets expired", topic=partition.topic, partition=partition.number, first=offset, next=at.low)
                 gaps.append(PartitionSlice(partition, at.topic_id, offset, at.low, expired=at.low - offset))
             self._source.start(partition, max(offset, at.low))
         if gaps:

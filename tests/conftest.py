@@ -1,6 +1,6 @@
 """The fixtures of the bed, for all tests."""
 
-from tests.bed.kafka import kafka_broker, new_topic, topic
+from tests.bed.kafka import kafka_broker, kafka_proxy, new_topic, topic
 from tests.bed.postgres import any_database, any_postgres, database, oldest_postgres, postgres
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "any_postgres",
     "database",
     "kafka_broker",
+    "kafka_proxy",
     "new_topic",
     "oldest_postgres",
     "postgres",

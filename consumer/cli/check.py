@@ -78,6 +78,4 @@ def _kafka(settings: Settings) -> list[Finding]:
         partitions = Topics(settings.kafka_client_config(), settings.kafka_topics).partitions()
     except TransientError as error:
         return [Finding("Kafka", str(error), "check AUDIT_KAFKA_BOOTSTRAP_SERVERS, the topic and its ACLs")]
-    return [
-        Finding(f"topic {name}", f"{sum(each.topic == name for each in partitions)} partitions") for name in settings.kafka_topics
-    ]
+    return [Finding(f"topic {name}", f"{sum(each.topic == name for each in partitions)} partitions") for name in settings.kafka_topics]

@@ -65,7 +65,7 @@ def main() -> None:
     except BrokenPipeError:
         # The reader has seen enough. Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:  # noqa: BLE001 - the last resort: a text without a traceback, which could hold an event's values
+    except Exception as error:
         if os.environ.get("AUDIT_LOG_LEVEL") == "debug":
             raise
         _end(f"unexpected {type(error).__name__}; AUDIT_LOG_LEVEL=debug shows where", ExitCode.FAILURE)

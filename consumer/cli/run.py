@@ -22,8 +22,8 @@ from consumer.settings import Settings, load_settings
 def command(*, drain: bool) -> None:
     """Write the events of the topics into the audit log, until told to stop.
 
-    SIGTERM and SIGINT stop gracefully: the batch in hand is finished or rolled back. A second signal ends at once. After AUDIT_SHUTDOWN_GRACE the
-    process ends in any case, with its own exit code.
+    SIGTERM and SIGINT stop gracefully: the batch in hand is finished or rolled back. A second signal ends at once. After
+    AUDIT_SHUTDOWN_GRACE the process ends in any case, with its own exit code.
     """
     settings = load_settings(os.environ)
     settings.require_kafka()
@@ -68,9 +68,7 @@ def wait_for_schema(settings: Settings, stopped: threading.Event) -> bool:
             stopped.wait(backoff.next())
             continue
         if state.superuser:
-            log.warning(
-                "superuser", role=state.role, remedy="give the worker a role of its own: GRANT audit_writer TO its_role"
-            )
+            log.warning("superuser", role=state.role, remedy="give the worker a role of its own: GRANT audit_writer TO its_role")
         if state.revision == HEAD_REVISION:
             return True
         older = state.revision is None or state.revision < HEAD_REVISION

@@ -105,9 +105,7 @@ def database_connector(settings: Settings) -> partial:  # type: ignore[type-arg]
     """Makes connections to the database of the settings."""
     assert settings.database_url is not None  # noqa: S101 - require_database was called
     password = settings.database_password
-    return partial(
-        connect, settings.database_url.get_secret_value(), password.get_secret_value() if password is not None else None
-    )
+    return partial(connect, settings.database_url.get_secret_value(), password.get_secret_value() if password is not None else None)
 
 
 class Drain:

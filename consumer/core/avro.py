@@ -162,7 +162,7 @@ class _Compiler:
         self._open: set[str] = set()
         self._nodes = 0
 
-    def reader(self, schema: Any, namespace: str, depth: int) -> Read:
+    def reader(self, schema: Any, namespace: str, depth: int) -> Read:  # noqa: PLR0911 - one for each kind of schema
         if depth > MAX_DEPTH:
             raise HostileSchemaError(f"nested deeper than {MAX_DEPTH}")
         self._count(1)
@@ -251,11 +251,10 @@ class _Compiler:
     def _union(self, branches: list[Any], namespace: str, depth: int) -> Read:
         readers: list[tuple[str | None, Read]] = []
         for branch in branches:
-            if branch == "null" or branch == {"type": "null"}:
+            if branch in ("null", {"type": "null"}):
                 readers.append((None, _read_null))
                 continue
-            read = self.reader(branch, namespace, depth + 1)
-            readers.append((self._branch_name(branch, namespace), read))
+            readers.append((self._branch_name(branch, namespace), self.reader(branch, namespace, depth + 1)))
 
         def read(data: bytes, place: int) -> tuple[Any, int]:
             index = data[place]

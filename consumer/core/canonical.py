@@ -16,7 +16,7 @@ quote = _quote
 """A string as JSON, everything beyond the mandatory escapes left as it is."""
 
 
-def canonical_json(  # one parameter for each item of the record, in the canonical order
+def canonical_json(  # noqa: PLR0917 - one parameter for each item of the record, in the canonical order
     event_id: str,
     occurred_at: int,
     tenant: str,

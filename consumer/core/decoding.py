@@ -38,9 +38,7 @@ class Decoder:
         HostileSchemaError: one of the schemas is refused.
     """
 
-    def __init__(
-        self, event_schema: Mapping[str, Any], writer_schemas: Iterable[Mapping[str, Any]], max_message_bytes: int
-    ) -> None:
+    def __init__(self, event_schema: Mapping[str, Any], writer_schemas: Iterable[Mapping[str, Any]], max_message_bytes: int) -> None:
         self._max_bytes = max_message_bytes
         self._reader = event_schema
         self._own = schema_fingerprint(event_schema)
@@ -95,9 +93,7 @@ class Decoder:
         def resolve(value: bytes) -> Any:
             stream = BytesIO(value)
             stream.seek(_HEADER)
-            return fastavro.schemaless_reader(
-                stream, writer, reader, return_record_name=True, handle_unicode_errors="surrogateescape"
-            )
+            return fastavro.schemaless_reader(stream, writer, reader, return_record_name=True, handle_unicode_errors="surrogateescape")
 
         return resolve
 
@@ -109,9 +105,7 @@ class Decoder:
         try:
             return resolve(value)
         except Exception as error:  # the one broad except: hostile bytes meet somebody else's resolver, which raises what it likes
-            raise Rejected(
-                Reason.INVALID_EVENT, f"the writer's schema does not resolve to ours ({type(error).__name__})"
-            ) from error
+            raise Rejected(Reason.INVALID_EVENT, f"the writer's schema does not resolve to ours ({type(error).__name__})") from error
 
 
 def _branches(schema: Mapping[str, Any]) -> set[str]:

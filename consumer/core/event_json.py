@@ -95,8 +95,11 @@ class EventEncoder:
         return record
 
     def _branch(self, branches: list[Any], value: Any, path: str) -> Any:
-        names = [branch if isinstance(branch, str) else full_name(branch).rpartition(".")[2] for branch in branches if branch != "null"
-                 and (isinstance(branch, str) or branch.get("type") == "record")]
+        names = [
+            branch if isinstance(branch, str) else full_name(branch).rpartition(".")[2]
+            for branch in branches
+            if branch != "null" and (isinstance(branch, str) or branch.get("type") == "record")
+        ]
         records = {name: self._named[name] for name in names if name in self._named}
         if not records:  # an optional value
             (other,) = (branch for branch in branches if branch != "null")

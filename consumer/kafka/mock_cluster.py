@@ -1,7 +1,7 @@
 """librdkafka's own mock cluster, inside this process: for the demo, never as proof.
 
-It speaks the real protocol over real sockets, and knows groups and idempotent producers; it has no topic ids, no transactions' filter, and keeps
-five megabytes a partition.
+It speaks the real protocol over real sockets, and knows groups and idempotent producers; it has no topic ids, no
+transactions' filter, and keeps five megabytes a partition.
 """
 
 import ctypes

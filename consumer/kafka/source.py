@@ -23,9 +23,7 @@ Report = Callable[..., None]
 """Called with an event's name and fields; must not raise."""
 
 
-def consumer_config(
-    client: Mapping[str, Any], *, group_id: str, group_protocol: str, session_timeout: float
-) -> dict[str, Any]:
+def consumer_config(client: Mapping[str, Any], *, group_id: str, group_protocol: str, session_timeout: float) -> dict[str, Any]:
     """The consumer's settings. Whatever bounds memory is explicit."""
     config: dict[str, Any] = {
         **client,

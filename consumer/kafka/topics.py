@@ -67,8 +67,8 @@ class Topics:
         wanted = [partition for partition in partitions if partition in ids]
         if not wanted:
             return {}
-        lows = self._offsets(wanted, OffsetSpec.earliest())
-        highs = self._offsets(wanted, OffsetSpec.latest())
+        lows = self._offsets(wanted, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        highs = self._offsets(wanted, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         return {each: PartitionRange(ids[each], lows[each], highs[each]) for each in wanted}
 
     def _ask(self) -> dict[str, Any]:

@@ -34,9 +34,7 @@ class HealthServer:
         not_ready: why the worker does not do its job now; empty when it does.
     """
 
-    def __init__(
-        self, port: int, *, registry: CollectorRegistry, live: Callable[[], bool], not_ready: Callable[[], Sequence[str]]
-    ) -> None:
+    def __init__(self, port: int, *, registry: CollectorRegistry, live: Callable[[], bool], not_ready: Callable[[], Sequence[str]]) -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = 10  # seconds for a client to say what it wants
 

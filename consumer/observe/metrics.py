@@ -21,9 +21,7 @@ class WorkerMetrics:
         self.write_seconds = Histogram(
             f"{prefix}write_seconds", "From the begin of a write to its commit.", buckets=_SECONDS, registry=registry
         )
-        self.batch_messages = Histogram(
-            f"{prefix}batch_messages", "Offsets in one transaction.", buckets=_MESSAGES, registry=registry
-        )
+        self.batch_messages = Histogram(f"{prefix}batch_messages", "Offsets in one transaction.", buckets=_MESSAGES, registry=registry)
         self.pauses = Counter(f"{prefix}pauses", "Times that consumption was held.", ["cause"], registry=registry)
         self.rebalances = Counter(f"{prefix}rebalances", "Changes of the assignment.", ["kind"], registry=registry)
         self.position = Gauge(f"{prefix}position", "Next offset, as PostgreSQL holds it.", ["topic", "partition"], registry=registry)

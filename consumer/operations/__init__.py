@@ -1,0 +1,1 @@
+"""What an operator does: quarantine, reconcile, retention, export, position."""

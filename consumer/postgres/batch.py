@@ -3,13 +3,15 @@
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from datetime import date
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from consumer.core.clock import DAY, month_of
 from consumer.core.errors import Reason
 from consumer.core.events import Message, PartitionSlice, QuarantinedMessage, quarantine
 from consumer.postgres.rows import is_suspect, ledger_row, log_row, source_fields
+
+if TYPE_CHECKING:
+    from datetime import date
 
 
 class RenderedRow(NamedTuple):
@@ -79,9 +81,7 @@ def headers_json(headers: Sequence[tuple[str, bytes | None]] | None) -> str | No
     """Headers as JSON: an array of [name, base64 of the value or null], in order. jsonb has no place for bytes, nor for NUL."""
     if headers is None:
         return None
-    return json.dumps(
-        [[name.replace("\x00", "\\u0000"), None if value is None else b64encode(value).decode()] for name, value in headers]
-    )
+    return json.dumps([[name.replace("\x00", "\\u0000"), None if value is None else b64encode(value).decode()] for name, value in headers])
 
 
 def quarantine_row(part: PartitionSlice, message: QuarantinedMessage) -> tuple[Any, ...]:

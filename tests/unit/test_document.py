@@ -59,9 +59,7 @@ FACTS: list[tuple[str, dict[str, Any], tuple[str, str], str, str, str]] = [
 
 
 @pytest.mark.parametrize(("change", "fields", "place", "action", "complement", "subject"), FACTS)
-def test_action(
-    change: str, fields: dict[str, Any], place: tuple[str, str], action: str, complement: str, subject: str
-) -> None:
+def test_action(change: str, fields: dict[str, Any], place: tuple[str, str], action: str, complement: str, subject: str) -> None:
     """Each change becomes the documented action, with exactly the documented Complement."""
     value = message_value({"type": change, **fields})
     record = audit_record(decoder().decode(value), value)

@@ -1,6 +1,9 @@
 -- Roles and schema: what must be there before Alembic can keep its books as audit_owner.
 -- Runs before every upgrade, so each step bears that its work is done already.
 
+SET LOCAL lock_timeout = '30s';
+SET LOCAL statement_timeout = '5min';
+
 -- Roles belong to the cluster and the lock of a migration to one database: migrations of two databases may meet here.
 DO $$
 DECLARE

@@ -1,4 +1,3 @@
-# ruff: noqa: N999 - Alembic's files are ordered by their numbers
 """The audit log and all that belongs to it. The SQL is in the file of the same name."""
 
 from pathlib import Path
