@@ -52,6 +52,9 @@ _SETTINGS = {
     "group.consumer.heartbeat.interval.ms": "200",
     "group.consumer.min.session.timeout.ms": "2000",
     "group.consumer.session.timeout.ms": "6000",
+    # A killed broker comes back once the controller has given up on the one before.
+    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "4000",
     # Retention is looked at every second, from the first one.
     "log.initial.task.delay.ms": "1000",
     "log.retention.check.interval.ms": "1000",
@@ -119,7 +122,7 @@ class KafkaBroker:
         return f"127.0.0.1:{self._port}"
 
     @property
-    def client(self) -> dict[str, str | int]:
+    def client(self) -> dict[str, str | int | float | bool]:
         """Settings of a client's connection."""
         return {"bootstrap.servers": self.bootstrap_servers, "log_level": 2}
 
