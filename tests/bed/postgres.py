@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -22,14 +21,25 @@ from tests.bed.needs import missing
 _DEBIAN = Path("/usr/lib/postgresql/15/bin")
 _TEMPLATE = "audit_template"
 
+# Reads to the end of its input, which is when the tests' process is gone, however it went; then there is nothing left behind.
+_GUARD = """
+cat
+kill -CONT $(head -n 1 "$1/data/postmaster.pid") && kill -QUIT $(head -n 1 "$1/data/postmaster.pid") && sleep 1
+rm -rf "$1" "$2"
+"""
+
 
 class PostgresServer:
     """One cluster in a folder of its own; trust authentication on the loopback interface."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, remove_too: Path | None = None) -> None:
         self._binaries = binaries
         # Not below pytest's folder, which only root may enter.
         self.folder = Path(tempfile.mkdtemp(prefix="audit-pg-"))
+        self._guard = subprocess.Popen(
+            ["sh", "-c", _GUARD, "guard", str(self.folder), str(remove_too or self.folder)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
         self._data = self.folder / "data"
         self.port = free_port()
         self._environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "LD_LIBRARY_PATH": str(binaries.parent / "lib")}
@@ -52,6 +62,7 @@ class PostgresServer:
     def start(self) -> None:
         """Starts it and waits until it takes connections."""
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=60 -c shared_buffers=64MB"
+        options += " -c fsync=off"  # which only a crash of the machine could tell
         log = self.folder / "log"
         log.touch()
         log.chmod(0o666)
@@ -83,8 +94,9 @@ class PostgresServer:
         name = f"audit_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
             if migrated and not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_TEMPLATE,)).fetchone():
-                connection.execute(f"CREATE DATABASE {_TEMPLATE}")
-                migrate(self.url(_TEMPLATE))
+                connection.execute(f"CREATE DATABASE making_{name}")
+                migrate(self.url(f"making_{name}"))
+                connection.execute(f"ALTER DATABASE making_{name} RENAME TO {_TEMPLATE}")  # only once it is whole
             connection.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {_TEMPLATE}" if migrated else ""))
         return self.url(name)
 
@@ -95,8 +107,7 @@ class PostgresServer:
             self.stop("immediate")
         except (OSError, RuntimeError):
             pass
-        time.sleep(0)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._guard.communicate(timeout=60)  # closes its input
 
 
 def _binaries(major: int) -> Path:
@@ -125,7 +136,7 @@ def _server(major: int) -> Iterator[PostgresServer]:
         binaries = copy / "package" / "pginstall18" / "bin"
     server = None
     try:
-        server = PostgresServer(binaries)
+        server = PostgresServer(binaries, copy)
         server.start()
         with psycopg.connect(server.url()) as connection:
             assert connection.info.server_version // 10_000 == major

@@ -410,7 +410,8 @@ class TestPrivileges:
                 with pytest.raises(errors.InsufficientPrivilege):
                     db.run(statement)
 
-    def test_an_owner_of_the_database_who_may_create_roles_migrates(self, any_postgres: PostgresServer, fresh_roles: None) -> None:
+    @pytest.mark.usefixtures("fresh_roles")
+    def test_an_owner_of_the_database_who_may_create_roles_migrates(self, any_postgres: PostgresServer) -> None:
         """No superuser is needed on a cluster that has never heard of us, and none where a second database follows."""
         deployer = new_role(any_postgres, "CREATEROLE")
         for _ in range(2):
