@@ -434,7 +434,7 @@ class TestPrivileges:
         """Not a bare `permission denied`; and nothing is left behind."""
         any_postgres.new_database()  # the roles are there
         url = owned_database(any_postgres, new_role(any_postgres, ""))
-        with pytest.raises(ConfigurationError, match="may not become audit_owner"):
+        with pytest.raises(ConfigurationError, match="let an administrator run: GRANT audit_owner TO"):
             migrate(url)
         with psycopg.connect(url) as connection:
             assert current_revision(connection) is None

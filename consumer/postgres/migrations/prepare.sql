@@ -36,9 +36,10 @@ EXCEPTION
             WHEN unique_violation THEN
                 NULL; -- another migration by the same role was faster
             WHEN insufficient_privilege THEN
-                RAISE EXCEPTION 'role % may not become audit_owner, who owns the schema audit', current_user
-                    USING ERRCODE = 'insufficient_privilege',
-                          HINT = format('let an administrator run: GRANT audit_owner TO %I', current_user);
+                -- The remedy is in the message: that is all that leaves the program, since details could hold values.
+                RAISE EXCEPTION 'role % may not become audit_owner; let an administrator run: GRANT audit_owner TO %',
+                    current_user, quote_ident(current_user)
+                    USING ERRCODE = 'insufficient_privilege';
         END;
 END
 $$;
