@@ -1,7 +1,8 @@
 """The worker: run() over run_once(). It sees Kafka and PostgreSQL through two Protocols, and time through two functions.
 
 The way of a batch: consume → decode and map → one transaction → offset commit. While PostgreSQL works on one batch, the next
-is consumed and rendered; there is never more than one write in flight, nor more than two batches in memory. A batch is what has arrived: nobody lingers.
+is consumed and rendered; there is never more than one write in flight, nor more than two batches in memory. A batch is what
+has arrived: nobody lingers.
 
 The guarantee: a position in PostgreSQL moves on only in the transaction that accounts for every offset it passes, and only from where
 this worker found it. Whatever goes wrong in between, the worker drops what it holds and goes on from PostgreSQL's positions.
