@@ -36,7 +36,7 @@ lint: $(VENV)/dev.stamp ## Linters, types, layers, SQL.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/squawk consumer/postgres/migrations/versions/*.sql
+	$(BIN)/squawk consumer/postgres/migrations/*.sql consumer/postgres/migrations/versions/*.sql
 
 test: lint ## The whole suite (ARGS="-k name" for a part); Kafka tests need Java and Maven.
 	$(BIN)/python -m pytest $(ARGS)

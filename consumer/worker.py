@@ -292,6 +292,7 @@ class Worker:
                 self._observer.event("offsets expired", topic=partition.topic, partition=partition.number, first=offset, next=at.low)
                 gaps.append(PartitionSlice(partition, at.topic_id, offset, at.low, expired=at.low - offset))
             self._source.start(partition, max(offset, at.low))
+        self._source.commit({partition: self.written[partition] for partition in opening if partition in self.written})
         if gaps:
             self._writing = self._store.prepare(gaps)
 

@@ -25,7 +25,10 @@ def is_missing_partition(error: psycopg.Error) -> bool:
 def as_failure(error: psycopg.Error) -> TransientError:
     """The failure as the worker knows it. Its text is the server's primary message without details, which could hold values."""
     state = error.sqlstate
-    what = error.diag.message_primary or type(error).__name__
+    # A failed connection has no diagnostics; libpq's own line names host and reason, and no password.
+    what = error.diag.message_primary or (
+        str(error).partition("\n")[0] if isinstance(error, psycopg.OperationalError) else type(error).__name__
+    )
     text = f"PostgreSQL: {what}" + (f" (SQLSTATE {state})" if state else "")
     if state is not None and state[:2] in _CONFIGURATION:
         return ConfigurationError(text)

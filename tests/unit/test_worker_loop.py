@@ -1,0 +1,213 @@
+"""The worker's loop, driven turn by turn over in-memory parts."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from consumer.core.errors import ConfigurationError, FencedError, SourceFailedError, TransientError
+from consumer.core.events import Partition, PartitionSlice
+from consumer.core.pause import Backoff
+from consumer.worker import Worker
+from tests.bed.events import FakeMessage, decoder, message_value
+from tests.bed.fakes import MemorySource, MemoryStore
+
+NOW = 1_795_478_400_000_000
+P0, P1 = Partition("topic", 0), Partition("topic", 1)
+
+
+class Ear:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.not_ready: Sequence[str] = ()
+
+    def event(self, name: str, **_fields: Any) -> None:
+        """As Observer."""
+        self.names.append(name)
+
+    def batch_written(self, slices: Sequence[PartitionSlice], written: Any, seconds: float) -> None:
+        """As Observer."""
+
+    def beat(self, *, not_ready: Sequence[str], positions: Mapping[Partition, int]) -> None:
+        """As Observer."""
+        self.not_ready = not_ready
+
+
+class Clock:
+    """Seconds that pass only when somebody looks."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        """A tenth of a second later."""
+        self.seconds += 0.1
+        return self.seconds
+
+
+class Rig:
+    """A worker between fakes."""
+
+    def __init__(self, *, batch: int = 3, messages: int = 10) -> None:
+        self.source = MemorySource({each: [_message(each, offset) for offset in range(messages)] for each in (P0, P1)})
+        self.store = MemoryStore()
+        self.ear = Ear()
+        self.worker = self.another(self.source, self.store, batch)
+
+    def another(self, source: MemorySource, store: MemoryStore, batch: int = 3) -> Worker:
+        """A worker between these parts."""
+        return Worker(
+            source,
+            store,
+            decoder(),
+            retention=timedelta(days=1096),
+            batch_max_messages=batch,
+            now=lambda: NOW,
+            monotonic=Clock(),
+            backoff=Backoff(lambda: 0.5),
+            observer=self.ear,
+        )
+
+    def run(self, turns: int = 200) -> None:
+        """So many turns."""
+        for _ in range(turns):
+            self.worker.run_once()
+
+    def assert_complete(self, written: int = 20, **others: int) -> None:
+        """Every offset is accounted for, every event is there once."""
+        expected = {**dict.fromkeys(self.store.books, 0), "written": written, **others}
+        assert self.store.books == expected
+        assert len(self.store.log) == written
+        assert sum(self.store.positions.values()) == sum(expected.values())
+        assert self.source.committed == self.worker.written
+
+
+def _message(partition: Partition, offset: int) -> FakeMessage:
+    return FakeMessage(message_value(), offset, topic=partition.topic, partition=partition.number)
+
+
+def test_everything_is_written_once() -> None:
+    """Without any fault."""
+    rig = Rig()
+    rig.run()
+    rig.assert_complete()
+    assert rig.ear.not_ready == []
+
+
+@pytest.mark.parametrize("failure", [TransientError("down"), ConfigurationError("no right"), FencedError()])
+@pytest.mark.parametrize("turn", range(8))
+def test_a_failing_store_loses_nothing(failure: Exception, turn: int) -> None:
+    """Whenever it fails."""
+    rig = Rig()
+    rig.run(turn)
+    rig.store.failures = [failure, failure]
+    rig.run()
+    rig.assert_complete()
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_a_lost_commit_answer_writes_nothing_twice(turn: int) -> None:
+    """The same batch is tried again, fenced, and the positions are read anew."""
+    rig = Rig()
+    rig.run(turn)
+    rig.store.lost_answers = 2
+    rig.run()
+    rig.assert_complete()
+    assert "fenced" in rig.ear.names
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_a_failed_client_is_rebuilt_from_the_positions(turn: int) -> None:
+    """Fault 1: whatever the client dropped is read again."""
+    rig = Rig()
+    rig.run(turn)
+    rig.source.failures = [SourceFailedError("a callback failed")]
+    rig.run()
+    rig.assert_complete()
+    assert rig.source.reopened == 1
+
+
+def test_held_while_the_database_is_down() -> None:
+    """Not ready, with the reason; nothing more is consumed; ready again by itself."""
+    rig = Rig()
+    rig.run(3)
+    rig.store.failures = [TransientError("PostgreSQL: down")] * 5
+    rig.run(4)
+    assert rig.source.held
+    assert rig.ear.not_ready == ["PostgreSQL: down"]
+    rig.run()
+    assert not rig.source.held
+    rig.assert_complete()
+
+
+def test_two_workers_with_the_same_partitions_write_once() -> None:
+    """A zombie and its successor take turns: the fence lets each event in once."""
+    rig = Rig(messages=30)
+    other_source = MemorySource(rig.source.logs)
+    other = rig.another(other_source, rig.store.session())
+    for turn in range(300):
+        (rig.worker if turn % 3 else other).run_once()
+    assert len(rig.store.log) == 60
+    assert rig.store.books["written"] == 60
+    assert sum(rig.store.books.values()) == 60
+
+
+def test_partitions_come_and_go() -> None:
+    """A lost partition is dropped, and read from its position when it comes back."""
+    rig = Rig()
+    for turn in range(60):
+        if turn % 7 == 3:
+            rig.source.lose(P1)
+        if turn % 7 == 6:
+            rig.source.assign(P1)
+        rig.worker.run_once()
+    rig.source.assign(P1)
+    rig.run()
+    rig.assert_complete()
+
+
+def test_offsets_without_messages_are_skipped_and_expired_ones_are_a_gap() -> None:
+    """In the middle, at the end, and before the beginning."""
+    rig = Rig()
+    for offset in (2, 3, 8, 9):
+        rig.source.logs[P0][offset] = None
+    rig.source.low[P1] = 4
+    rig.store.positions[P1, "id"] = 1
+    rig.source.logs[P1][:4] = [None] * 4
+    rig.run()
+    assert rig.store.books == {"written": 12, "duplicates": 0, "quarantined": 0, "tombstones": 0, "skipped": 4, "expired": 3}
+    assert rig.store.positions == {(P0, "id"): 10, (P1, "id"): 10}
+    assert "offsets expired" in rig.ear.names
+
+
+def test_a_topic_made_anew_begins_at_its_beginning() -> None:
+    """Under a position of its own, though the client goes on in the middle."""
+    rig = Rig()
+    rig.run()
+    rig.source.logs = {each: [_message(each, offset) for offset in range(15)] for each in (P0, P1)}
+    rig.source.topic_id = "other"
+    rig.run()
+    assert len(rig.store.log) == 20 + 30
+    assert rig.store.positions[P0, "other"] == rig.store.positions[P1, "other"] == 15
+
+
+def test_a_position_beyond_the_end_is_held_and_said() -> None:
+    """Kafka lost what was read: nobody guesses."""
+    rig = Rig()
+    rig.store.positions[P0, "id"] = 11
+    rig.run()
+    assert rig.store.positions[P0, "id"] == 11
+    assert rig.store.positions[P1, "id"] == 10
+    assert "beyond the partition's end" in rig.ear.not_ready[0]
+
+
+def test_run_stops_when_told_or_done() -> None:
+    """Between two turns; `done` counts only when nothing is held."""
+    rig = Rig()
+    rig.worker.run(lambda: False, lambda: len(rig.store.log) >= 20)
+    rig.assert_complete()
+    turns = iter([False, False, True])
+    rig.worker.run(lambda: next(turns))
