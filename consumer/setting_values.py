@@ -1,26 +1,26 @@
-"""Values with units, as people write them."""
+"""Values with units, as people write them and read them, and values that must not be shown."""
 
 import re
 from datetime import timedelta
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)")
 _SECONDS = {
-    "ms": 0.001,
-    "s": 1,
-    "second": 1,
-    "min": 60,
-    "minute": 60,
-    "h": 3600,
-    "hour": 3600,
-    "day": 86_400,
-    "d": 86_400,
-    "week": 604_800,
-    "w": 604_800,
-    "year": 31_557_600,  # 365.25 days, so that 3 years never fall short of three calendar years by more than a day
-    "y": 31_557_600,
+    ("ms",): 0.001,
+    ("s", "second", "seconds"): 1,
+    ("min", "mins", "minute", "minutes"): 60,
+    ("h", "hour", "hours"): 3600,
+    ("d", "day", "days"): 86_400,
+    ("w", "week", "weeks"): 604_800,
+    # 365.25 days, so that 3 years never fall short of three calendar years by more than a day
+    ("y", "year", "years"): 31_557_600,
 }
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|kB|MB)?")
+_UNITS = {unit: seconds for units, seconds in _SECONDS.items() for unit in units}
+_SIZE = re.compile(r"([0-9]+)\s*(B|KiB|MiB|kB|MB)?")
 _BYTES = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "kB": 1000, "MB": 1000**2}
+
+MASK = "********"
+_IN_URL = re.compile(r"(://[^:/@\s]*:).*@")
+_IN_QUERY = re.compile(r"(password=)[^&]*", re.IGNORECASE)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -30,14 +30,20 @@ def parse_duration(text: str) -> timedelta:
         ValueError: not of this form.
     """
     found = _DURATION.fullmatch(text.strip().lower())
-    unit = found[2] if found else ""
-    seconds = _SECONDS.get(unit) or _SECONDS.get(unit.removesuffix("s"))
-    if found is None or seconds is None:
-        raise ValueError("a duration needs a number and a unit, such as 500ms, 6s, 45 days or 3 years")
+    if found is None or found[2] not in _UNITS:
+        raise ValueError("needs a number and a unit, such as 500ms, 6s, 10 min, 45 days or 3 years")
     try:
-        return timedelta(seconds=float(found[1]) * seconds)
+        return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
     except OverflowError:
-        raise ValueError("the duration is too long") from None
+        raise ValueError("is longer than can be counted") from None
+
+
+def show_duration(value: timedelta) -> str:
+    """The way `parse_duration` reads it back, in whole units."""
+    for seconds, unit in ((86_400, " days"), (1, "s")):
+        if value and value % timedelta(seconds=seconds) == timedelta(0):
+            return f"{value // timedelta(seconds=seconds)}{unit}"
+    return f"{value // timedelta(milliseconds=1)}ms"
 
 
 def parse_size(text: str) -> int:
@@ -48,5 +54,12 @@ def parse_size(text: str) -> int:
     """
     found = _SIZE.fullmatch(text.strip())
     if found is None:
-        raise ValueError("a size is a number of bytes, or one with KiB or MiB")
+        raise ValueError("needs a number of bytes, or one with KiB or MiB, such as 512 KiB")
     return int(found[1]) * _BYTES[found[2]]
+
+
+def masked(text: str, *, secret: bool) -> str:
+    """The value as it may be shown; of a URL only its password is hidden."""
+    if secret and "://" not in text:
+        return MASK
+    return _IN_QUERY.sub(rf"\1{MASK}", _IN_URL.sub(rf"\1{MASK}@", text))

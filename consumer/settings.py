@@ -1,22 +1,34 @@
 """Every knob: its environment variable, unit, default and meaning; all validation; secrets masked."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    DirectoryPath,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+)
 
-from consumer.setting_values import parse_duration, parse_size
+from consumer.setting_rules import contradictions
+from consumer.setting_sources import PREFIX, from_environment, from_file
+from consumer.setting_values import masked, parse_duration, parse_size, show_duration
 
-PREFIX = "AUDIT_"
 CONFIG_FILE = "AUDIT_CONFIG_FILE"
 
 _SIX_WEEKS = timedelta(weeks=6)
 _TEN_YEARS = timedelta(days=3653)
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+_DATABASE = re.compile(r"postgres(ql)?://.+")
 
 
 class SettingsError(ValueError):
@@ -27,86 +39,88 @@ def _when_text(parse: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
-def _names(value: Any) -> Any:
-    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+def _topics(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    wrong = [name for name in names if not _TOPIC.fullmatch(name)]
+    if wrong or not names:  # the client would read a name that begins with ^ as a pattern
+        raise ValueError("needs names of topics by comma, of letters, digits, dots, underscores and hyphens")
+    return names
+
+
+def _database(url: SecretStr) -> SecretStr:
+    if not _DATABASE.fullmatch(url.get_secret_value()):
+        raise ValueError("needs a libpq URL, such as postgresql://audit@localhost:5432/audit")
+    return url
 
 
 Duration = Annotated[timedelta, _when_text(parse_duration)]
 Size = Annotated[int, _when_text(parse_size)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
+Topics = Annotated[tuple[str, ...], _when_text(_topics)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
+_LOWER = _when_text(str.lower)
+_UPPER = _when_text(str.upper)
 
 
 class Settings(BaseModel):
-    """The settings of a process, read once."""
+    """The settings of a process, read once, by `load_settings`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kafka_bootstrap_servers: str | None = Field(None, description="Kafka brokers, `host:port` by comma.")
-    kafka_topic: Names = Field(("integration-changes",), description="Topics, by comma.")
+    kafka_topic: Topics = Field(("integration-changes",), description="Topics, by comma.")
     kafka_group_id: str = Field("integration-audit", min_length=1, description="Consumer group.")
-    kafka_group_protocol: Literal["classic", "consumer"] = Field(
+    kafka_group_protocol: Annotated[Literal["classic", "consumer"], _LOWER] = Field(
         "classic", description="`classic` (cooperative-sticky) or `consumer` (KIP-848, brokers from 4.0)."
     )
     kafka_session_timeout: Duration = Field(
-        timedelta(seconds=45), gt=timedelta(0), description="How long a silent worker keeps its partitions (classic only)."
+        timedelta(seconds=45),
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=1),
+        description="How long a silent worker keeps its partitions (classic only; brokers want 6s or more).",
     )
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How brokers are spoken to."
+    kafka_security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], _UPPER] = Field(
+        "PLAINTEXT", description="How brokers are spoken to: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
     )
-    kafka_security_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
-        None, description="SASL mechanism."
+    kafka_security_sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], _UPPER] | None = Field(
+        None, description="SASL mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER."
     )
     kafka_security_sasl_username: str | None = Field(None, description="SASL user.")
     kafka_security_sasl_password: SecretStr | None = Field(None, description="SASL password.")
-    kafka_security_ca_file: Path | None = Field(None, description="CA certificates of the brokers (PEM).")
-    kafka_security_certificate_file: Path | None = Field(None, description="Our certificate for mutual TLS (PEM).")
-    kafka_security_key_file: Path | None = Field(None, description="Its private key (PEM).")
+    kafka_security_ca_file: FilePath | None = Field(None, description="CA certificates of the brokers (PEM).")
+    kafka_security_certificate_file: FilePath | None = Field(None, description="Our certificate for mutual TLS (PEM).")
+    kafka_security_key_file: FilePath | None = Field(None, description="Its private key (PEM).")
     kafka_security_key_password: SecretStr | None = Field(None, description="The private key's password.")
     kafka_security_oauth_token_url: str | None = Field(None, description="Token endpoint for OAUTHBEARER (OIDC).")
     kafka_security_oauth_client_id: str | None = Field(None, description="Client id for the token endpoint.")
     kafka_security_oauth_client_secret: SecretStr | None = Field(None, description="Client secret for the token endpoint.")
     kafka_security_oauth_scope: str | None = Field(None, description="Scope asked of the token endpoint.")
-    database_url: SecretStr | None = Field(None, description="libpq URL of the database.")
+    database_url: DatabaseUrl | None = Field(None, description="libpq URL of the database.")
     database_password: SecretStr | None = Field(None, description="Its password, where the URL has none.")
     schema_registry_url: str | None = Field(None, description="Schema registry; not used yet.")
     schema_registry_username: str | None = Field(None, description="User at the registry.")
     schema_registry_password: SecretStr | None = Field(None, description="Password at the registry.")
     batch_max_messages: int = Field(2000, ge=1, le=100_000, description="Most messages in one transaction.")
-    max_message_bytes: Size = Field(1_048_576, ge=1, description="A longer value is quarantined unread.")
+    max_message_bytes: Size = Field(1_048_576, ge=1, description="A longer value is quarantined unread (bytes, KiB or MiB).")
     metrics_port: int | None = Field(None, ge=1, le=65_535, description="Port of metrics and health; unset: off.")
     retention: Duration = Field(
-        timedelta(days=1096), ge=_SIX_WEEKS, le=_TEN_YEARS, description="How far back the log reaches: 6 weeks to 10 years."
+        timedelta(days=1096),
+        ge=_SIX_WEEKS,
+        le=_TEN_YEARS,
+        description="How far back the log reaches: 6 weeks to 10 years.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error.")
-    log_format: Literal["json", "console"] = Field("json", description="json (one object a line) or console.")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _LOWER] = Field("info", description="debug, info, warning or error.")
+    log_format: Annotated[Literal["json", "console"], _LOWER] = Field("json", description="json (one object a line) or console.")
     shutdown_grace: Duration = Field(
-        timedelta(seconds=30), gt=timedelta(0), description="How long a graceful stop may take before the watchdog ends it."
+        timedelta(seconds=30),
+        gt=timedelta(0),
+        description="How long a graceful stop may take before the watchdog ends it.",
     )
-    schema_dir: Path | None = Field(None, description="Folder with further writer schemas (*.avsc).")
+    schema_dir: DirectoryPath | None = Field(None, description="Folder with further writer schemas (*.avsc).")
 
     @property
     def kafka_topics(self) -> tuple[str, ...]:
         """The topics' names."""
         return self.kafka_topic
-
-    @model_validator(mode="after")
-    def _security_is_complete(self) -> "Settings":
-        if self.kafka_security_protocol.startswith("SASL"):
-            mechanism = self.kafka_security_sasl_mechanism
-            if mechanism is None:
-                raise ValueError(f"{PREFIX}KAFKA_SECURITY_SASL_MECHANISM: must be set for {self.kafka_security_protocol}")
-            if mechanism == "OAUTHBEARER":
-                wanted: tuple[str, ...] = (
-                    "kafka_security_oauth_token_url",
-                    "kafka_security_oauth_client_id",
-                    "kafka_security_oauth_client_secret",
-                )
-            else:
-                wanted = ("kafka_security_sasl_username", "kafka_security_sasl_password")
-            missing = [PREFIX + name.upper() for name in wanted if getattr(self, name) is None]
-            if missing:
-                raise ValueError(f"{', '.join(missing)}: must be set for {mechanism}")
-        return self
 
     def require_kafka(self) -> None:
         """Raises SettingsError unless brokers are named."""
@@ -116,7 +130,7 @@ class Settings(BaseModel):
     def require_database(self) -> None:
         """Raises SettingsError unless a database is named."""
         if self.database_url is None:
-            raise SettingsError(f"{PREFIX}DATABASE_URL is not set: name the database, such as postgresql://audit@localhost/audit")
+            raise SettingsError(f"{PREFIX}DATABASE_URL is not set: name the database, such as postgresql://audit@localhost:5432/audit")
 
     def kafka_client_config(self) -> dict[str, str | int]:
         """Librdkafka's settings of the connection, the same for consumer, producer and admin."""
@@ -152,10 +166,6 @@ _VARIABLES = {PREFIX + name.upper(): name for name in Settings.model_fields}
 _SECRETS = {variable for variable, name in _VARIABLES.items() if "SecretStr" in str(Settings.model_fields[name].annotation)}
 _SECRET_FILES = {f"{variable}_FILE": variable for variable in _SECRETS}
 
-# What Kubernetes puts into the environment for a Service whose name begins with "audit".
-_KUBERNETES = re.compile(r"AUDIT_.*(_SERVICE_HOST|_SERVICE_PORT(_.*)?|_PORT_\d+_.*)")
-_KUBERNETES_PORT = re.compile(r"(tcp|udp)://")
-
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """The settings of this environment and of the file it names; the environment wins.
@@ -164,80 +174,96 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         SettingsError: with all problems at once.
     """
     problems: list[str] = []
-    texts = _own(environ)
-    file = texts.pop(CONFIG_FILE, None)
+    own = from_environment(environ)
+    file = own.pop(CONFIG_FILE, "")
+    texts: dict[str, str] = {}
     if file:
         try:
-            texts = {**_read_file(Path(file)), **texts}
-        except (OSError, ValueError) as error:
+            texts = _resolved(from_file(Path(file)), f" (in {file})", problems)
+        except UnicodeDecodeError:
+            problems.append(f"{CONFIG_FILE}={file}: is not UTF-8")
+        except OSError as error:
+            problems.append(f"{CONFIG_FILE}={file}: can't be read: {error.strerror}")
+        except ValueError as error:
             problems.append(f"{CONFIG_FILE}={file}: {error}")
-    for variable in texts.keys() - _VARIABLES.keys() - _SECRET_FILES.keys():
-        near = get_close_matches(variable, [*_VARIABLES, *_SECRET_FILES, CONFIG_FILE], n=1, cutoff=0.5)
-        problems.append(f"{variable} is no setting" + (f"; did you mean {near[0]}?" if near else ""))
-    values = {_VARIABLES[variable]: text for variable, text in texts.items() if variable in _VARIABLES and text != ""}
-    for file_variable, variable in _SECRET_FILES.items():
-        if file_variable in texts and _VARIABLES[variable] not in values:
-            try:
-                values[_VARIABLES[variable]] = Path(texts[file_variable]).read_text().rstrip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                problems.append(f"{file_variable}={texts[file_variable]}: can't be read: {getattr(error, 'strerror', 'not UTF-8')}")
+    texts |= _resolved(own, "", problems)
+    settings = None
     try:
-        settings = Settings(**values)  # type: ignore[arg-type] # texts, which the model parses
+        settings = Settings(**{_VARIABLES[variable]: text for variable, text in texts.items()})  # type: ignore[arg-type] # texts, which the model parses
     except ValidationError as error:
-        problems += [_problem(dict(each)) for each in error.errors()]
-    if problems:
+        problems += [_problem(dict(each), texts) for each in error.errors()]
+    problems += contradictions(texts)
+    if settings is None or problems:
         raise SettingsError("\n".join(sorted(problems)))
     return settings
 
 
-def _own(environ: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: text
-        for name, text in environ.items()
-        if name.startswith(PREFIX) and not _KUBERNETES.fullmatch(name) and not (name.endswith("_PORT") and _KUBERNETES_PORT.match(text))
-    }
-
-
-def _read_file(path: Path) -> dict[str, str]:
-    """NAME=value lines, or TOML by its ending; names with or without the prefix there."""
-    if path.suffix == ".toml":
-        content = tomllib.loads(path.read_text())
-        return {PREFIX + key.upper().removeprefix(PREFIX): str(value) for key, value in content.items()}
-    pairs = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        text = line.strip().removeprefix("export ")
-        if not text or text.startswith("#"):
+def _resolved(source: Mapping[str, str], place: str, problems: list[str]) -> dict[str, str]:
+    """The texts of one source by variable, secrets read from their files; empty is not set."""
+    texts = {}
+    for variable, text in source.items():
+        if variable not in _VARIABLES and variable not in _SECRET_FILES:
+            near = get_close_matches(variable.upper(), [*_VARIABLES, *_SECRET_FILES, CONFIG_FILE], n=1, cutoff=0.5)
+            remedy = f"did you mean {near[0]}?" if near else "take it away"
+            problems.append(f"{variable}{place}: is no setting; {remedy}")
+        elif not text.strip():
             continue
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"line {number}: expected NAME=value")
-        value = value.strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        pairs[name.strip()] = value
-    return pairs
+        elif variable in _VARIABLES:
+            texts[variable] = text if variable in _SECRETS else text.strip()
+        elif source.get(_SECRET_FILES[variable]):
+            problems.append(f"{variable}{place}: {_SECRET_FILES[variable]} is set too; keep one of them")
+        else:
+            try:
+                texts[_SECRET_FILES[variable]] = _secret(Path(text.strip()))
+            except OSError as error:
+                problems.append(f"{variable}={text}{place}: can't be read: {error.strerror}")
+            except ValueError as error:
+                problems.append(f"{variable}={text}{place}: {error}")
+    return texts
 
 
-def _problem(error: dict[str, Any]) -> str:
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if not error["loc"]:
-        return message
+def _secret(path: Path) -> str:
+    """The file's content without the line end that editors and `echo` put after it."""
+    try:
+        content = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        # Its text would show a byte of the secret.
+        raise ValueError("is not UTF-8") from None
+    if not content:
+        raise ValueError("is empty")
+    return content
+
+
+_BOUNDS = {
+    "greater_than_equal": ("ge", "must be at least"),
+    "less_than_equal": ("le", "must be at most"),
+    "greater_than": ("gt", "must be more than"),
+}
+
+
+def _problem(error: dict[str, Any], texts: Mapping[str, str]) -> str:
     variable = PREFIX + str(error["loc"][0]).upper()
-    shown = "********" if variable in _SECRETS else repr(error["input"])
-    return f"{variable}={shown}: {message}"
+    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+    if error["type"] in _BOUNDS:
+        name, words = _BOUNDS[error["type"]]
+        bound = error["ctx"][name]
+        message = f"{words} {show_duration(bound) if isinstance(bound, timedelta) else bound}"
+    return f"{variable}={masked(texts[variable], secret=variable in _SECRETS)}: {message}"
 
 
 def settings_table() -> list[tuple[str, str, str]]:
     """Variable, default and meaning of each setting, for the documentation."""
-    return [
-        (variable, _default(Settings.model_fields[name].default), str(Settings.model_fields[name].description))
-        for variable, name in _VARIABLES.items()
-    ]
+    rows = [(CONFIG_FILE, "unset", "File with further settings: TOML by its ending, else NAME=value lines.")]
+    for variable, name in _VARIABLES.items():
+        field = Settings.model_fields[name]
+        also = f" Also as `{variable}_FILE`." if variable in _SECRETS else ""
+        rows.append((variable, _default(field.default), f"{field.description}{also}"))
+    return rows
 
 
 def _default(value: Any) -> str:
     if value is None:
         return "unset"
     if isinstance(value, timedelta):
-        return f"{value.days} days" if value.days else f"{int(value.total_seconds())}s"
+        return show_duration(value)
     return ",".join(value) if isinstance(value, tuple) else str(value)

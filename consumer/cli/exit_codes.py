@@ -7,15 +7,37 @@ class ExitCode(IntEnum):
     """How the process ended; listed in the README."""
 
     DONE = 0
-    FAILURE = 1  # unexpected
-    USAGE = 2  # usage or configuration
-    INPUT = 3  # a line of the input is no event
-    DATABASE = 4  # PostgreSQL can't be used
-    KAFKA = 5  # Kafka can't be used
-    SCHEMA_VERSION = 6  # the database's schema is older or newer than this version
-    FATAL_CLIENT = 7  # the Kafka client failed for good: start another process
-    SHUTDOWN_TIMEOUT = 8  # the watchdog ended a stop that took longer than AUDIT_SHUTDOWN_GRACE
-    DIFFERENCES = 9  # a check found something wrong
+    """All is done, or the worker was stopped gracefully."""
+
+    FAILURE = 1
+    """Unexpected: a mistake of ours."""
+
+    USAGE = 2
+    """The command line or the configuration can't be used."""
+
+    INPUT = 3
+    """A line of the input is no event."""
+
+    DATABASE = 4
+    """PostgreSQL can't be used."""
+
+    KAFKA = 5
+    """Kafka can't be used."""
+
+    SCHEMA_VERSION = 6
+    """The database's schema is older or newer than this version."""
+
+    FATAL_CLIENT = 7
+    """The Kafka client failed for good: start another process."""
+
+    SHUTDOWN_TIMEOUT = 8
+    """The watchdog ended a stop that took longer than AUDIT_SHUTDOWN_GRACE."""
+
+    DIFFERENCES = 9
+    """A check found something wrong."""
+
+    INTERRUPTED = 130
+    """Ended at once by SIGINT."""
 
 
 class CommandError(Exception):

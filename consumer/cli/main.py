@@ -1,8 +1,13 @@
 """The entry point: finds the command, and turns errors into one line and a named exit code."""
 
 import os
+import select
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -20,6 +25,18 @@ COMMANDS = {
 }
 
 
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """A reader that has seen enough, such as `head`, is no failure; click itself would make it exit code 1."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        if not _reader_is_gone():  # a socket breaks by the same error, and that is a failure
+            raise ConnectionError("a connection broke") from error
+        _forget_stdout()
+        raise click.exceptions.Exit(ExitCode.DONE) from error
+
+
 class _Lazy(click.Group):
     """Imports a command when it is used: the help of one need not wait for the libraries of all."""
 
@@ -32,6 +49,16 @@ class _Lazy(click.Group):
         command = import_module(f"consumer.cli.{cmd_name}").command
         assert isinstance(command, click.Command)  # noqa: S101 - each module has one
         return command
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> click.Context:
+        """Reads the arguments; `--help` already prints here."""
+        with _reader_may_leave():
+            return super().make_context(info_name, args, *more, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        with _reader_may_leave():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         with formatter.section("Commands"):
@@ -50,25 +77,42 @@ def cli() -> None:
 def main() -> None:
     """Runs the command line."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        # Click returns the code of a command that ended by Exit, instead of raising it.
+        status = cli.main(standalone_mode=False)
+        sys.stdout.flush()  # here, while a closed pipe can still be met quietly
+        sys.exit(status if isinstance(status, int) else ExitCode.DONE)
     except click.ClickException as error:
         error.show()
         sys.exit(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
     except SettingsError as error:
         _end(str(error), ExitCode.USAGE)
     except CommandError as error:
         _end(str(error), error.exit_code)
     except BrokenPipeError:
-        # The reader has seen enough. Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if os.environ.get("AUDIT_LOG_LEVEL") == "debug":
-            raise
+        _forget_stdout()
+    except Exception as error:  # noqa: BLE001 - the last resort: a text without a traceback, which could hold an event's values
+        if os.environ.get("AUDIT_LOG_LEVEL", "").lower() == "debug":
+            traceback.print_exc()
+            sys.exit(ExitCode.FAILURE)
         _end(f"unexpected {type(error).__name__}; AUDIT_LOG_LEVEL=debug shows where", ExitCode.FAILURE)
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads our stdout any more."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _forget_stdout() -> None:
+    """Sends the rest nowhere: Python would complain once more when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(message: str, code: ExitCode) -> None:

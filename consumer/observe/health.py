@@ -27,34 +27,45 @@ class Heartbeat:
 class HealthServer:
     """Serves /metrics, /health/live and /health/ready.
 
+    A probe always gets an answer: what fails while one is made becomes a 503 that names the error's type.
+
     Args:
         port: 0 takes a free one; see `port`.
         registry: the metrics.
         live: whether the loop makes progress; nothing external.
         not_ready: why the worker does not do its job now; empty when it does.
+        host: the address to listen on.
     """
 
-    def __init__(self, port: int, *, registry: CollectorRegistry, live: Callable[[], bool], not_ready: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        registry: CollectorRegistry,
+        live: Callable[[], bool],
+        not_ready: Callable[[], Sequence[str]],
+        host: str = "0.0.0.0",  # noqa: S104 - probes and Prometheus come from other machines
+    ) -> None:
+        def answer(path: str) -> tuple[int, str, bytes]:
+            if path == "/metrics":
+                return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
+            if path == "/health/live":
+                alive = live()
+                return _json(200 if alive else 503, {"live": alive})
+            if path == "/health/ready":
+                reasons = list(not_ready())
+                return _json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
+            return _json(404, {"error": "see /metrics, /health/live and /health/ready"})
+
         class Handler(BaseHTTPRequestHandler):
             timeout = 10  # seconds for a client to say what it wants
 
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
-                if path == "/metrics":
-                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
-                elif path == "/health/live":
-                    alive = live()
-                    self._json(200 if alive else 503, {"live": alive})
-                elif path == "/health/ready":
-                    reasons = list(not_ready())
-                    self._json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
-                else:
-                    self._json(404, {"error": "see /metrics, /health/live and /health/ready"})
-
-            def _json(self, status: int, content: object) -> None:
-                self._answer(status, "application/json", json.dumps(content).encode() + b"\n")
-
-            def _answer(self, status: int, content_type: str, body: bytes) -> None:
+                try:
+                    status, content_type, body = answer(path)
+                except Exception as error:  # noqa: BLE001 - the prober must not wait for an answer that never comes
+                    status, content_type, body = _json(503, {"error": type(error).__name__})
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))
@@ -64,8 +75,7 @@ class HealthServer:
             def log_message(self, *_: object) -> None:
                 """Probes are no news."""
 
-        self._server = ThreadingHTTPServer(("", port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server((host, port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property
@@ -78,6 +88,19 @@ class HealthServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends."""
-        self._server.shutdown()
+        """Ends; also when it never began."""
+        if self._thread.is_alive():  # shutdown waits for a loop that would never end otherwise
+            self._server.shutdown()
+            self._thread.join()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away is no news, and a traceback would not be JSON."""
+
+
+def _json(status: int, content: object) -> tuple[int, str, bytes]:
+    return status, "application/json", json.dumps(content).encode() + b"\n"

@@ -1,0 +1,46 @@
+"""Settings that contradict each other. By their texts, so that this is said beside the errors in single values."""
+
+from collections.abc import Iterator, Mapping
+
+from consumer.setting_sources import PREFIX
+
+_PROTOCOL = f"{PREFIX}KAFKA_SECURITY_PROTOCOL"
+_MECHANISM = f"{PREFIX}KAFKA_SECURITY_SASL_MECHANISM"
+_PASSWORD = (f"{PREFIX}KAFKA_SECURITY_SASL_USERNAME", f"{PREFIX}KAFKA_SECURITY_SASL_PASSWORD")
+_OAUTH = tuple(f"{PREFIX}KAFKA_SECURITY_OAUTH_{name}" for name in ("TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET"))
+_CERTIFICATE, _KEY = f"{PREFIX}KAFKA_SECURITY_CERTIFICATE_FILE", f"{PREFIX}KAFKA_SECURITY_KEY_FILE"
+_TLS = (f"{PREFIX}KAFKA_SECURITY_CA_FILE", _CERTIFICATE, _KEY)
+
+
+def contradictions(texts: Mapping[str, str]) -> Iterator[str]:
+    """Each with the variable to change; `texts` are those that are set."""
+    protocol = texts.get(_PROTOCOL, "PLAINTEXT").upper()
+    yield from _sasl(texts, protocol)
+    yield from _tls(texts, protocol)
+
+
+def _sasl(texts: Mapping[str, str], protocol: str) -> Iterator[str]:
+    mechanism = texts.get(_MECHANISM, "").upper()
+    if protocol.startswith("SASL_"):
+        if not mechanism:
+            yield f"{_MECHANISM}: must be set for {protocol}, such as to SCRAM-SHA-512"
+            return
+        for variable in _OAUTH if mechanism == "OAUTHBEARER" else _PASSWORD:
+            if variable not in texts:
+                yield f"{variable}: must be set for {mechanism}"
+    elif protocol in ("PLAINTEXT", "SSL"):
+        # Left alone, this would talk to the broker without the authentication that was meant.
+        for variable in (_MECHANISM, *_PASSWORD, *_OAUTH):
+            if variable in texts:
+                yield f"{variable}: has no use without SASL; set {_PROTOCOL} to SASL_SSL"
+
+
+def _tls(texts: Mapping[str, str], protocol: str) -> Iterator[str]:
+    if protocol in ("PLAINTEXT", "SASL_PLAINTEXT"):
+        # Left alone, this would talk in the clear where encryption was meant.
+        for variable in _TLS:
+            if variable in texts:
+                yield f"{variable}: has no use without TLS; set {_PROTOCOL} to SSL or SASL_SSL"
+    for one, other in ((_CERTIFICATE, _KEY), (_KEY, _CERTIFICATE)):
+        if one in texts and other not in texts:
+            yield f"{other}: must be set with {one}"

@@ -1,0 +1,148 @@
+"""Metrics and health over real HTTP."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPConnection
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumer.observe.health import HealthServer, Heartbeat
+from consumer.observe.metrics import WorkerMetrics
+
+
+class State:
+    """What the worker would say."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.reasons: Sequence[str] = ()
+        self.registry = CollectorRegistry()
+        self.metrics = WorkerMetrics(self.registry)
+
+
+@contextmanager
+def serving(live: Callable[[], bool], not_ready: Callable[[], Sequence[str]], registry: CollectorRegistry) -> Iterator[HealthServer]:
+    """A server on a free port of this machine."""
+    server = HealthServer(0, registry=registry, live=live, not_ready=not_ready, host="127.0.0.1")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(name="state")
+def _state() -> State:
+    return State()
+
+
+@pytest.fixture(name="server")
+def _server(state: State) -> Iterator[HealthServer]:
+    with serving(lambda: state.alive, lambda: state.reasons, state.registry) as server:
+        yield server
+
+
+def get(server: HealthServer, path: str) -> tuple[int, str]:
+    """Status and body."""
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def test_ready_says_why_not(state: State, server: HealthServer) -> None:
+    """And is read anew each time."""
+    assert get(server, "/health/ready") == (200, '{"ready": true, "reasons": []}\n')
+    state.reasons = ("no partition", "PostgreSQL: is shutting down")
+    status, body = get(server, "/health/ready?probe=1")
+    assert (status, json.loads(body)) == (503, {"ready": False, "reasons": list(state.reasons)})
+
+
+def test_live_follows_the_loop_only(state: State, server: HealthServer) -> None:
+    """A worker that waits for its database is alive."""
+    state.reasons = ("PostgreSQL",)
+    assert get(server, "/health/live") == (200, '{"live": true}\n')
+    state.alive = False
+    assert get(server, "/health/live") == (503, '{"live": false}\n')
+
+
+def test_other_paths_do_not_exist(server: HealthServer) -> None:
+    """The answer says which ones do."""
+    status, body = get(server, "/")
+    assert status == 404
+    assert "/health/ready" in body
+
+
+def test_an_error_while_answering_is_an_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    """Named by its type; no traceback in the logs, and the server goes on."""
+
+    def broken() -> bool:
+        raise ZeroDivisionError("with a secret")
+
+    with serving(broken, tuple, CollectorRegistry()) as server:
+        assert get(server, "/health/live") == (503, '{"error": "ZeroDivisionError"}\n')
+        assert get(server, "/health/ready")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_a_silent_client_holds_nobody_up(server: HealthServer) -> None:
+    """Each connection has its own thread."""
+    with socket.create_connection(("127.0.0.1", server.port)):
+        assert get(server, "/health/live")[0] == 200
+
+
+def test_stop_closes_the_port(state: State) -> None:
+    """Also of a server that was never started."""
+    with serving(lambda: True, tuple, state.registry) as server:
+        port = server.port
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    HealthServer(0, registry=state.registry, live=lambda: True, not_ready=tuple, host="127.0.0.1").stop()
+
+
+def test_metrics_have_their_names(state: State, server: HealthServer) -> None:
+    """Dashboards rely on them; a number that was counted is shown."""
+    state.metrics.written.inc(3)
+    state.metrics.quarantined.labels(reason="undecodable").inc()
+    state.metrics.pauses.labels(cause="database").inc()
+    state.metrics.rebalances.labels(kind="lost").inc()
+    state.metrics.position.labels(topic="t", partition=0).set(17)
+    status, body = get(server, "/metrics")
+    assert status == 200
+    lines = body.splitlines()
+    prefix = "integration_audit_"
+    for line in (
+        "events_written_total 3.0",
+        'quarantined_total{reason="undecodable"} 1.0',
+        "duplicates_total 0.0",
+        "tombstones_total 0.0",
+        "skipped_offsets_total 0.0",
+        "expired_offsets_total 0.0",
+        "batches_total 0.0",
+        "write_seconds_count 0.0",
+        "batch_messages_count 0.0",
+        'pauses_total{cause="database"} 1.0',
+        'rebalances_total{kind="lost"} 1.0',
+        'position{partition="0",topic="t"} 17.0',
+        "assigned_partitions 0.0",
+        "ready 0.0",
+    ):
+        assert prefix + line in lines
+    helps = [line for line in lines if line.startswith("# HELP integration_audit_") and "_created" not in line]
+    assert all(line.endswith(".") for line in helps)
+
+
+def test_a_heartbeat_ages_until_the_next_beat() -> None:
+    """By the clock that was given."""
+    now = [10.0]
+    heart = Heartbeat(lambda: now[0])
+    now[0] = 12.5
+    assert heart.age() == 2.5
+    heart.beat()
+    assert heart.age() == 0.0
