@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fastavro.schema import SchemaParseException
+
+from consumer.core.decoding import Decoder
+
 _EVENT = "v1/IntegrationChangeEvent.avsc"
 
 
@@ -24,9 +28,10 @@ def load_writer_schemas(extra: Path | None = None) -> list[dict[str, Any]]:
     """Every schema that producers may write with: ours of all versions, and those below `extra`.
 
     Raises:
-        ValueError: a file is no JSON object, or can't be read; the text names it.
+        ValueError: a file can't be read, or the decoder refuses what is in it; the text names the file.
     """
-    return [_read(path) for path in _files(extra)]
+    decoder = Decoder(event_schema(), (), 0)
+    return [_read_for(decoder, path) for path in _files(extra)]
 
 
 def _files(extra: Path | None) -> Iterator[Path]:
@@ -35,6 +40,16 @@ def _files(extra: Path | None) -> Iterator[Path]:
         if not extra.is_dir():
             raise ValueError(f"{extra} is not a folder")
         yield from sorted(extra.rglob("*.avsc"))
+
+
+def _read_for(decoder: Decoder, path: Path) -> dict[str, Any]:
+    """A schema that the decoder takes. It is asked here already, since only here is the file known that an error must name."""
+    schema = _read(path)
+    try:
+        decoder.learn(schema)
+    except (ValueError, SchemaParseException) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return schema
 
 
 def _read(path: Path) -> dict[str, Any]:

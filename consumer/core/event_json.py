@@ -14,6 +14,10 @@ from consumer.core.decoding import SINGLE_OBJECT, schema_fingerprint, strip_logi
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+# Python's own parser takes more than RFC 3339, and drops what is finer than a microsecond.
+_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})?").fullmatch
+_SHOWN = 40
+"""Characters of an unknown field's name that an error shows."""
 
 
 class EventJsonError(ValueError):
@@ -85,7 +89,7 @@ class EventEncoder:
         names = [field["name"] for field in schema["fields"]]
         for key in value:
             if key not in names:
-                raise _wrong(path, f"unknown field {key!r}; known are {', '.join(names)}")
+                raise _wrong(path, f"unknown field {str(key)[:_SHOWN]!r}; known are {', '.join(names)}")
         record = {}
         for field in schema["fields"]:
             name = field["name"]
@@ -104,9 +108,10 @@ class EventEncoder:
         if not records:  # an optional value
             (other,) = (branch for branch in branches if branch != "null")
             return None if value is None else self._value(other, value, path)
-        if not isinstance(value, dict) or value.get("type") not in records:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if not isinstance(kind, str) or kind not in records:
             raise _wrong(_join(path, "type"), f"expected one of {', '.join(records)}")
-        schema = records[value["type"]]
+        schema = records[kind]
         fields = {key: item for key, item in value.items() if key != "type"}
         return full_name(dict(schema), self._namespace), self._record(schema, fields, path)
 
@@ -143,8 +148,10 @@ def _boolean(value: Any, path: str) -> bool:
 
 def _micros(value: Any, path: str) -> int:
     try:
+        if not isinstance(value, str) or not _RFC_3339(value):
+            raise ValueError  # noqa: TRY301 - one error for both
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+    except ValueError:
         raise _wrong(path, "expected a time such as 2026-11-23T09:00:00.000001Z") from None
     if moment.tzinfo is None:
         raise _wrong(path, "expected a time with Z or an offset")
