@@ -83,22 +83,35 @@ def worker_parts(settings: Settings, topics: type[Topics] = Topics) -> Iterator[
         backoff=Backoff(random.random),
         observer=observer,
     )
-    server = None
-    if settings.metrics_port is not None:
+    try:
+        with _http(settings, registry, heartbeat, observer):
+            yield Parts(worker, source, store, observer)
+    finally:
+        store.close()
+        source.close()
+
+
+@contextmanager
+def _http(settings: Settings, registry: CollectorRegistry, heartbeat: Heartbeat, observer: WorkerObserver) -> Iterator[None]:
+    """Metrics and health, where a port is set."""
+    if settings.metrics_port is None:
+        yield
+        return
+    try:
         server = HealthServer(
             settings.metrics_port,
             registry=registry,
             live=lambda: heartbeat.age() < STALLED,
             not_ready=lambda: list(observer.not_ready),
         )
-        server.start()
+    except OSError as error:
+        message = f"AUDIT_METRICS_PORT={settings.metrics_port}: {error.strerror}; choose a free port"
+        raise CommandError(message, ExitCode.USAGE) from error
+    server.start()
     try:
-        yield Parts(worker, source, store, observer)
+        yield
     finally:
-        store.close()
-        source.close()
-        if server is not None:
-            server.stop()
+        server.stop()
 
 
 def database_connector(settings: Settings) -> partial:  # type: ignore[type-arg]
