@@ -13,6 +13,7 @@ import click
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.output import print_table
 from consumer.cli.wiring import Drain, database_connector, worker_parts
+from consumer.core.actions import ACTIONS
 from consumer.core.event_json import EventEncoder
 from consumer.core.samples import sample_events
 from consumer.kafka.mock_cluster import MockCluster
@@ -91,7 +92,17 @@ def _show(settings: Settings, events: int) -> None:
     ):
         columns, rows = reading.rows_of(connect, question, parameters)
         click.echo(f"\n{title}")
-        print_table(columns, [[json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict) else cell for cell in row] for row in rows])
+        print_table(columns, [_shown(columns, row) for row in rows], for_people=True)
     if not all(row[-1] for row in rows):
         raise CommandError("the books do not balance", ExitCode.DIFFERENCES)
     click.echo("\nThe books balance: every offset is a row, a duplicate, or in quarantine.")
+
+
+def _shown(columns: list[str], row: tuple[object, ...]) -> list[object]:
+    """The row with its Complement in the documented order, which jsonb does not keep."""
+    cells = dict(zip(columns, row, strict=True))
+    complement = cells.get("complement")
+    if isinstance(complement, dict):
+        items = next(action.items for action in ACTIONS if action.name == cells["action"])
+        cells["complement"] = json.dumps({key: complement[key] for key in items}, ensure_ascii=False)
+    return list(cells.values())

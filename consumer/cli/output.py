@@ -7,10 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_PAGE = 220
+"""Characters of a line where there is no terminal to ask."""
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-    """A table on a terminal; into a pipe one record a line, tab separated, never wrapped."""
-    if not sys.stdout.isatty():
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None, *, for_people: bool = False) -> None:
+    """A table on a terminal; into a pipe one record a line, tab separated, never wrapped; or a table anyway, where only people read it."""
+    if not sys.stdout.isatty() and not for_people:
         sys.stdout.write("\t".join(columns) + "\n")
         for row in rows:
             sys.stdout.write("\t".join(_plain(cell) for cell in row) + "\n")
@@ -18,7 +21,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*(Text(_plain(cell)) for cell in row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _PAGE).print(table)
 
 
 def _plain(cell: object) -> str:

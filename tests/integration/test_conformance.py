@@ -1,18 +1,23 @@
-"""The same tests on the in-memory store and on the real one: a fake that lies would make the unit tests lie."""
+"""The same tests on the in-memory parts and on the real ones: a fake that lies would make the unit tests lie."""
 
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from consumer.core.errors import FencedError, Reason
 from consumer.core.events import Partition, PartitionPosition, PartitionSlice, QuarantinedMessage
 from consumer.core.mapping import audit_record
+from consumer.kafka.source import KafkaSource, consumer_config
+from consumer.kafka.topics import Topics
 from consumer.postgres.connection import connect
 from consumer.postgres.store import PostgresStore, Written
 from tests.bed.events import ENCODER, FakeMessage, decoder, event
-from tests.bed.fakes import MemoryStore
+from tests.bed.fakes import MemorySource, MemoryStore
+from tests.bed.kafka import KafkaBroker
+from tests.bed.worker import wait_until
 
 NOW = 1_795_478_400_000_000
 
@@ -87,3 +92,87 @@ class TestStore:
         part.quarantined.append(QuarantinedMessage(6, Reason.UNDECODABLE, "no Avro", None, b"\x00", [("a", None), ("b\x00", b"\xff")]))
         assert store.write(store.prepare([part])) == Written(0, 0, (Reason.UNDECODABLE,))
         assert self._open(store) == 7
+
+
+class _RealSource:
+    """A real source and a way to put messages into its topic."""
+
+    def __init__(self, broker: KafkaBroker, topic: str, protocol: str) -> None:
+        self.partition = Partition(topic, 0)
+        config = consumer_config(broker.client, group_id=topic, group_protocol=protocol, session_timeout=6)
+        self.source: Any = KafkaSource(config, Topics(broker.client, [topic]), lambda *_args, **_fields: None)
+        producer = Producer(broker.client)
+        for number in range(10):
+            producer.produce(topic, str(number).encode())
+        assert producer.flush(30) == 0
+
+
+class _FakeSource:
+    """The fake with the same messages."""
+
+    def __init__(self) -> None:
+        self.partition = Partition("topic", 0)
+        self.source: Any = MemorySource({self.partition: [FakeMessage(str(number).encode(), number) for number in range(10)]})
+
+
+@pytest.fixture(params=["memory", "classic", "consumer"])
+def side(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The fake, then the real one with both group protocols."""
+    if request.param == "memory":
+        yield _FakeSource()
+        return
+    broker = request.getfixturevalue("kafka_broker")
+    real = _RealSource(broker, request.getfixturevalue("new_topic")(1), request.param)
+    yield real
+    real.source.close()
+
+
+class TestSource:
+    """What the worker relies on."""
+
+    @staticmethod
+    def _assigned(side: Any) -> None:
+        wait_until(lambda: side.source.consume(10, 0.1) == [] and side.partition in side.source.assigned, "the assignment")
+
+    @staticmethod
+    def _read(side: Any, count: int) -> list[bytes]:
+        found: list[bytes] = []
+        wait_until(lambda: found.extend(each.value() for each in side.source.consume(10, 0.1)) or len(found) >= count, f"{count} messages")
+        return found
+
+    def test_nothing_comes_before_a_partition_is_started(self, side: Any) -> None:
+        """And then exactly from the offset that the worker names."""
+        self._assigned(side)
+        assert side.source.unsettled == {side.partition}
+        assert side.source.consume(10, 0.3) == []
+        side.source.start(side.partition, 7)
+        assert side.source.unsettled == frozenset()
+        assert self._read(side, 3) == [b"7", b"8", b"9"]
+        wait_until(lambda: side.source.consume(10, 0.1) == [] and side.source.positions() == {side.partition: 10}, "the end")
+
+    def test_unsettle_and_start_again(self, side: Any) -> None:
+        """Reads again from anywhere."""
+        self._assigned(side)
+        side.source.start(side.partition, 5)
+        assert self._read(side, 5)[0] == b"5"
+        side.source.unsettle(side.partition)
+        assert side.source.consume(10, 0.3) == []
+        side.source.start(side.partition, 0)
+        assert self._read(side, 10) == [str(number).encode() for number in range(10)]
+
+    def test_held_means_nothing_comes(self, side: Any) -> None:
+        """Also for a partition that is started meanwhile; then all of it comes."""
+        self._assigned(side)
+        side.source.hold()
+        side.source.start(side.partition, 4)
+        side.source.idle(0.3)
+        assert side.source.consume(10, 0.3) == []
+        side.source.resume()
+        assert self._read(side, 6) == [b"4", b"5", b"6", b"7", b"8", b"9"]
+
+    def test_ranges(self, side: Any) -> None:
+        """First and last offset, and the same topic id as often as one asks."""
+        self._assigned(side)
+        found = side.source.ranges([side.partition])[side.partition]
+        assert (found.low, found.high) == (0, 10)
+        wait_until(lambda: side.source.topics.changed_ids() == {side.partition.topic: found.topic_id}, "the topic's id")
