@@ -12,7 +12,7 @@ import click
 
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.output import print_table
-from consumer.cli.wiring import Drain, database_connector, worker_parts
+from consumer.cli.wiring import Drain, database_connector, observation, worker_parts
 from consumer.core.actions import ACTIONS
 from consumer.core.event_json import EventEncoder
 from consumer.core.samples import sample_events
@@ -77,7 +77,7 @@ def _publish(settings: Settings, count: int) -> None:
 
 def _drain(settings: Settings) -> None:
     deadline = time.monotonic() + _PATIENCE
-    with worker_parts(settings, TopicsWithoutIds) as parts:
+    with observation(settings) as observer, worker_parts(settings, observer, TopicsWithoutIds) as parts:
         parts.worker.run(lambda: time.monotonic() > deadline, Drain(parts, settings).done)
     if time.monotonic() > deadline:
         raise CommandError(f"the worker did not finish within {_PATIENCE:.0f} s", ExitCode.FAILURE)

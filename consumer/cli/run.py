@@ -8,10 +8,11 @@ import structlog
 
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.stopping import Watchdog, graceful_stop
-from consumer.cli.wiring import Drain, database_connector, worker_parts
+from consumer.cli.wiring import Drain, database_connector, observation, worker_parts
 from consumer.core.errors import ConfigurationError, FatalSourceError, TransientError
 from consumer.core.pause import Backoff
 from consumer.observe.logs import configure_logging
+from consumer.observe.observer import WorkerObserver
 from consumer.postgres.migrate import HEAD_REVISION
 from consumer.postgres.positions import read_state
 from consumer.settings import Settings, load_settings
@@ -31,15 +32,15 @@ def command(*, drain: bool) -> None:
     configure_logging(settings.log_level, settings.log_format)
     stopped = threading.Event()
     watchdog = Watchdog(settings.shutdown_grace.total_seconds())
-    with graceful_stop(stopped.set, watchdog):
-        if wait_for_schema(settings, stopped):
-            _run(settings, drain=drain, stopped=stopped, watchdog=watchdog)
+    with graceful_stop(stopped.set, watchdog), observation(settings) as observer:
+        if wait_for_schema(settings, stopped, observer):
+            _run(settings, observer, drain=drain, stopped=stopped, watchdog=watchdog)
     watchdog.cancel()
     structlog.get_logger().info("stopped")
 
 
-def _run(settings: Settings, *, drain: bool, stopped: threading.Event, watchdog: Watchdog) -> None:
-    with worker_parts(settings) as parts:
+def _run(settings: Settings, observer: WorkerObserver, *, drain: bool, stopped: threading.Event, watchdog: Watchdog) -> None:
+    with worker_parts(settings, observer) as parts:
         structlog.get_logger().info("started", topics=list(settings.kafka_topics), group=settings.kafka_group_id)
         try:
             if drain:
@@ -52,7 +53,7 @@ def _run(settings: Settings, *, drain: bool, stopped: threading.Event, watchdog:
             watchdog.start()  # closing has no bound of its own, whatever brought us here
 
 
-def wait_for_schema(settings: Settings, stopped: threading.Event) -> bool:
+def wait_for_schema(settings: Settings, stopped: threading.Event, observer: WorkerObserver) -> bool:
     """Waits for the database and looks at its schema; false when told to stop meanwhile.
 
     Raises:
@@ -64,6 +65,7 @@ def wait_for_schema(settings: Settings, stopped: threading.Event) -> bool:
         try:
             state = read_state(database_connector(settings))
         except TransientError as error:
+            observer.beat(not_ready=[str(error)], positions={})
             log.warning("held", reason=str(error), remedy=_REMEDY if isinstance(error, ConfigurationError) else None)
             stopped.wait(backoff.next())
             continue

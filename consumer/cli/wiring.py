@@ -57,12 +57,35 @@ class Parts:
 
 
 @contextmanager
-def worker_parts(settings: Settings, topics: type[Topics] = Topics) -> Iterator[Parts]:
-    """A worker for these settings, with its HTTP port open; everything is closed afterwards, the store first."""
-    decoder = make_decoder(settings)
+def observation(settings: Settings) -> Iterator[WorkerObserver]:
+    """Logs, metrics and health, served where a port is set: from the first moment, so that a wait for the database is seen as one."""
     registry = CollectorRegistry()
     heartbeat = Heartbeat(monotonic=time.monotonic)
     observer = WorkerObserver(WorkerMetrics(registry), heartbeat, time.monotonic)
+    if settings.metrics_port is None:
+        yield observer
+        return
+    try:
+        server = HealthServer(
+            settings.metrics_port,
+            registry=registry,
+            live=lambda: heartbeat.age() < STALLED,
+            not_ready=lambda: list(observer.not_ready),
+        )
+    except OSError as error:
+        message = f"AUDIT_METRICS_PORT={settings.metrics_port}: {error.strerror}; choose a free port"
+        raise CommandError(message, ExitCode.USAGE) from error
+    server.start()
+    try:
+        yield observer
+    finally:
+        server.stop()
+
+
+@contextmanager
+def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topics] = Topics) -> Iterator[Parts]:
+    """A worker for these settings; everything is closed afterwards, the store first."""
+    decoder = make_decoder(settings)
     client = settings.kafka_client_config()
     config = consumer_config(
         client,
@@ -84,34 +107,10 @@ def worker_parts(settings: Settings, topics: type[Topics] = Topics) -> Iterator[
         observer=observer,
     )
     try:
-        with _http(settings, registry, heartbeat, observer):
-            yield Parts(worker, source, store, observer)
+        yield Parts(worker, source, store, observer)
     finally:
         store.close()
         source.close()
-
-
-@contextmanager
-def _http(settings: Settings, registry: CollectorRegistry, heartbeat: Heartbeat, observer: WorkerObserver) -> Iterator[None]:
-    """Metrics and health, where a port is set."""
-    if settings.metrics_port is None:
-        yield
-        return
-    try:
-        server = HealthServer(
-            settings.metrics_port,
-            registry=registry,
-            live=lambda: heartbeat.age() < STALLED,
-            not_ready=lambda: list(observer.not_ready),
-        )
-    except OSError as error:
-        message = f"AUDIT_METRICS_PORT={settings.metrics_port}: {error.strerror}; choose a free port"
-        raise CommandError(message, ExitCode.USAGE) from error
-    server.start()
-    try:
-        yield
-    finally:
-        server.stop()
 
 
 def database_connector(settings: Settings) -> partial:  # type: ignore[type-arg]

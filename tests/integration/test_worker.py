@@ -3,8 +3,11 @@
 import json
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,7 +16,7 @@ from confluent_kafka import Producer
 from consumer.core.decoding import SINGLE_OBJECT, schema_fingerprint
 from consumer.schemas import event_schema
 from tests.bed.events import ENCODER, event, message_value
-from tests.bed.kafka import KafkaBroker
+from tests.bed.kafka import KafkaBroker, free_port
 from tests.bed.postgres import PostgresServer
 from tests.bed.worker import Workplace, wait_until
 from tests.unit.test_document import FACTS
@@ -254,3 +257,35 @@ def test_check_and_publish(place: Workplace) -> None:
 
 def _text(row: tuple[object, ...]) -> str:
     return json.dumps(row, sort_keys=True)
+
+
+def test_health_from_the_first_moment(place: Workplace) -> None:
+    """Alive and not ready, with the reason, while the database is missing; ready once it works; the metrics say what it did."""
+    port = free_port()
+    with place.worker(AUDIT_METRICS_PORT=str(port), AUDIT_DATABASE_URL=f"postgresql://postgres@127.0.0.1:{free_port()}/none"):
+        wait_until(lambda: _get(port, "/health/ready")[1].get("reasons", ["starting"]) != ["starting"], "the reason")
+        status, ready = _get(port, "/health/ready")
+        assert status == 503
+        assert "refused" in ready["reasons"][0]
+        assert _get(port, "/health/live") == (200, {"live": True})
+    with place.worker(AUDIT_METRICS_PORT=str(port)):
+        wait_until(lambda: _get(port, "/health/ready")[0] == 200, "readiness")
+        place.publish([message_value(), message_value(), b"garbage"])
+        wait_until(lambda: sum(place.books().values()) == 3, "the messages")
+        wait_until(lambda: "integration_audit_events_written_total 2.0" in _text_of(port, "/metrics"), "the metric")
+        assert 'integration_audit_quarantined_total{reason="undecodable"} 1.0' in _text_of(port, "/metrics")
+
+
+def _text_of(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def _get(port: int, path: str) -> tuple[int, dict[str, Any]]:
+    try:
+        return 200, json.loads(_text_of(port, path))
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+    except OSError:
+        return 0, {}
