@@ -1,4 +1,4 @@
-"""The worker: run() over run_once(). It sees Kafka and PostgreSQL through two Protocols, and time through two functions.
+"""The worker: run() over run_once(). It sees the world through `consumer.core.ports`, and time through two functions.
 
 The way of a batch: consume → decode and map → one transaction → offset commit. While PostgreSQL works on one batch, the next
 is consumed and rendered; there is never more than one write in flight, nor more than two batches in memory. A batch is what
@@ -8,15 +8,16 @@ The guarantee: a position in PostgreSQL moves on only in the transaction that ac
 this worker found it. Whatever goes wrong in between, the worker drops what it holds and goes on from PostgreSQL's positions.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from consumer.core.clock import kept_range
 from consumer.core.decoding import Decoder
 from consumer.core.errors import ConfigurationError, FencedError, SourceFailedError, TransientError
-from consumer.core.events import Message, Partition, PartitionPosition, PartitionSlice
+from consumer.core.events import Partition, PartitionPosition, PartitionSlice
 from consumer.core.pause import Backoff
+from consumer.core.ports import Observer, Ranges, Source, Store
 from consumer.core.slicing import Cursor, slices_of
 
 POLL = 0.25
@@ -29,69 +30,6 @@ TOPIC_CHECK = 1.0
 """Seconds between two looks at the topics' ids: a topic that was deleted and made anew is another topic."""
 REVOKE_WAIT = 5.0
 """Seconds that a revoke waits for the write in flight; the fence makes a later one harmless."""
-
-
-class Ranges(Protocol):
-    """Where a partition begins and ends in Kafka."""
-
-    @property
-    def topic_id(self) -> str: ...  # noqa: D102
-    @property
-    def low(self) -> int: ...  # noqa: D102
-    @property
-    def high(self) -> int: ...  # noqa: D102
-
-
-class TopicIds(Protocol):
-    """Looks at the topics without waiting."""
-
-    def changed_ids(self) -> Mapping[str, str] | None: ...  # noqa: D102
-
-
-class Source(Protocol):
-    """Kafka, as `consumer.kafka.source.KafkaSource` describes it."""
-
-    before_revoke: Callable[[], None]
-
-    @property
-    def topics(self) -> TopicIds: ...  # noqa: D102
-    @property
-    def trouble(self) -> str | None: ...  # noqa: D102
-    @property
-    def assigned(self) -> frozenset[Partition]: ...  # noqa: D102
-    @property
-    def unsettled(self) -> frozenset[Partition]: ...  # noqa: D102
-    def unsettle(self, partition: Partition) -> None: ...  # noqa: D102
-    def start(self, partition: Partition, offset: int) -> None: ...  # noqa: D102
-    def consume(self, max_messages: int, timeout: float) -> list[Message]: ...  # noqa: D102
-    def hold(self) -> None: ...  # noqa: D102
-    def resume(self) -> None: ...  # noqa: D102
-    def idle(self, timeout: float) -> None: ...  # noqa: D102
-    def positions(self) -> Mapping[Partition, int]: ...  # noqa: D102
-    def ranges(self, partitions: Iterable[Partition]) -> Mapping[Partition, Ranges]: ...  # noqa: D102
-    def commit(self, offsets: Mapping[Partition, int]) -> None: ...  # noqa: D102
-    def reopen(self) -> None: ...  # noqa: D102
-
-
-class Store(Protocol):
-    """PostgreSQL, as `consumer.postgres.background.BackgroundStore` describes it."""
-
-    @property
-    def busy(self) -> bool: ...  # noqa: D102
-    def prepare(self, slices: Sequence[PartitionSlice]) -> Any: ...  # noqa: D102
-    def start_write(self, batch: Any) -> None: ...  # noqa: D102
-    def start_open(self, wanted: Mapping[Partition, tuple[str, int]]) -> None: ...  # noqa: D102
-    def wait(self, timeout: float) -> bool: ...  # noqa: D102
-    def result(self) -> Any: ...  # noqa: D102
-    def cut(self) -> None: ...  # noqa: D102
-
-
-class Observer(Protocol):
-    """Who is told of what happens; must not raise."""
-
-    def event(self, name: str, **fields: Any) -> None: ...  # noqa: D102
-    def batch_written(self, slices: Sequence[PartitionSlice], written: Any, seconds: float) -> None: ...  # noqa: D102
-    def beat(self, *, not_ready: Sequence[str], positions: Mapping[Partition, int]) -> None: ...  # noqa: D102
 
 
 class Worker:

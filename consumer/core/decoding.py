@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from consumer.core.avro import MalformedDatumError, compile_reader, full_name
+from consumer.core.avro import compile_reader, full_name
+from consumer.core.avro_values import MalformedDatumError
 from consumer.core.errors import HostileSchemaError, Reason, Rejected
 from consumer.core.events import ChangeEvent
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.core.avro import MalformedDatumError, compile_reader
+from consumer.core.avro import compile_reader
+from consumer.core.avro_values import MalformedDatumError
 from consumer.core.decoding import strip_logical_types
 from consumer.core.errors import HostileSchemaError
 from consumer.schemas import event_schema

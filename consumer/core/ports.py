@@ -1,0 +1,69 @@
+"""What the worker sees of the world: the source, the store, and who is told. The real ones and the fakes keep these."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from consumer.core.events import Message, Partition, PartitionSlice
+
+
+class Ranges(Protocol):
+    """Where a partition begins and ends in Kafka."""
+
+    @property
+    def topic_id(self) -> str: ...  # noqa: D102
+    @property
+    def low(self) -> int: ...  # noqa: D102
+    @property
+    def high(self) -> int: ...  # noqa: D102
+
+
+class TopicIds(Protocol):
+    """Looks at the topics without waiting."""
+
+    def changed_ids(self) -> Mapping[str, str] | None: ...  # noqa: D102
+
+
+class Source(Protocol):
+    """Kafka, as `consumer.kafka.source.KafkaSource` describes it."""
+
+    before_revoke: Callable[[], None]
+
+    @property
+    def topics(self) -> TopicIds: ...  # noqa: D102
+    @property
+    def trouble(self) -> str | None: ...  # noqa: D102
+    @property
+    def assigned(self) -> frozenset[Partition]: ...  # noqa: D102
+    @property
+    def unsettled(self) -> frozenset[Partition]: ...  # noqa: D102
+    def unsettle(self, partition: Partition) -> None: ...  # noqa: D102
+    def start(self, partition: Partition, offset: int) -> None: ...  # noqa: D102
+    def consume(self, max_messages: int, timeout: float) -> list[Message]: ...  # noqa: D102
+    def hold(self) -> None: ...  # noqa: D102
+    def resume(self) -> None: ...  # noqa: D102
+    def idle(self, timeout: float) -> None: ...  # noqa: D102
+    def positions(self) -> Mapping[Partition, int]: ...  # noqa: D102
+    def ranges(self, partitions: Iterable[Partition]) -> Mapping[Partition, Ranges]: ...  # noqa: D102
+    def commit(self, offsets: Mapping[Partition, int]) -> None: ...  # noqa: D102
+    def reopen(self) -> None: ...  # noqa: D102
+
+
+class Store(Protocol):
+    """PostgreSQL, as `consumer.postgres.background.BackgroundStore` describes it."""
+
+    @property
+    def busy(self) -> bool: ...  # noqa: D102
+    def prepare(self, slices: Sequence[PartitionSlice]) -> Any: ...  # noqa: D102
+    def start_write(self, batch: Any) -> None: ...  # noqa: D102
+    def start_open(self, wanted: Mapping[Partition, tuple[str, int]]) -> None: ...  # noqa: D102
+    def wait(self, timeout: float) -> bool: ...  # noqa: D102
+    def result(self) -> Any: ...  # noqa: D102
+    def cut(self) -> None: ...  # noqa: D102
+
+
+class Observer(Protocol):
+    """Who is told of what happens; must not raise."""
+
+    def event(self, name: str, **fields: Any) -> None: ...  # noqa: D102
+    def batch_written(self, slices: Sequence[PartitionSlice], written: Any, seconds: float) -> None: ...  # noqa: D102
+    def beat(self, *, not_ready: Sequence[str], positions: Mapping[Partition, int]) -> None: ...  # noqa: D102
