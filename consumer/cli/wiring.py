@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.core.decoding import Decoder
-from consumer.core.errors import HostileSchemaError, TransientError
+from consumer.core.errors import ConfigurationError, HostileSchemaError, TransientError
 from consumer.core.events import Partition
 from consumer.core.pause import Backoff
 from consumer.kafka.source import KafkaSource, consumer_config
@@ -93,8 +93,11 @@ def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topi
         group_protocol=settings.kafka_group_protocol,
         session_timeout=settings.kafka_session_timeout.total_seconds(),
     )
+    try:
+        source = KafkaSource(config, topics(client, settings.kafka_topics), observer.event)
+    except ConfigurationError as error:
+        raise CommandError(str(error), ExitCode.USAGE) from error
     store = BackgroundStore(PostgresStore(database_connector(settings), now_micros))
-    source = KafkaSource(config, topics(client, settings.kafka_topics), observer.event)
     worker = Worker(
         source,
         store,

@@ -13,7 +13,7 @@ from confluent_kafka import Message as KafkaMessage
 
 from consumer.core.errors import FatalSourceError, SourceFailedError
 from consumer.core.events import Message, Partition
-from consumer.kafka.topics import PartitionRange, Topics
+from consumer.kafka.topics import PartitionRange, Topics, refused_settings
 
 _HARMLESS = (KafkaError._MAX_POLL_EXCEEDED, KafkaError._PARTITION_EOF)  # noqa: SLF001 - the client's own codes begin so
 _FATAL = KafkaError._FATAL  # noqa: SLF001
@@ -37,6 +37,7 @@ def consumer_config(client: Mapping[str, Any], *, group_id: str, group_protocol:
         "fetch.max.bytes": 8_388_608,
         "fetch.queue.backoff.ms": 20,
         "allow.auto.create.topics": False,
+        "max.poll.interval.ms": max(300_000, int(session_timeout * 1000)),  # the client refuses a shorter one
     }
     if group_protocol == "classic":  # the consumer protocol leaves these to the broker, and refuses them
         config["partition.assignment.strategy"] = "cooperative-sticky"
@@ -70,7 +71,10 @@ class KafkaSource:
         self._started: set[Partition] = set()
         self._unsettled: set[Partition] = set()
         self._held = False
-        self._consumer = Consumer({**self._config, "on_commit": self._on_commit, "error_cb": self._on_error})
+        try:
+            self._consumer = Consumer({**self._config, "on_commit": self._on_commit, "error_cb": self._on_error})
+        except KafkaException as error:
+            raise refused_settings(error) from error
         self._consumer.subscribe(self.topics.names, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def reopen(self) -> None:

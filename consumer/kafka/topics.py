@@ -31,7 +31,10 @@ class Topics:
     """Answers about topics. Holds its client, which would fail its futures if it were collected."""
 
     def __init__(self, config: Mapping[str, Any], topics: Iterable[str]) -> None:
-        self._admin = AdminClient(dict(config))
+        try:
+            self._admin = AdminClient(dict(config))
+        except KafkaException as error:
+            raise refused_settings(error) from error
         self.names = list(topics)
         self._asked: dict[str, Any] | None = None
 
@@ -128,3 +131,8 @@ def as_failure(error: KafkaError, what: str) -> TransientError:
     if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):  # noqa: SLF001 - the client's own codes begin so
         return ConfigurationError(f"Kafka: {what} does not exist")
     return TransientError(f"Kafka: {what}: {error.name()}")
+
+
+def refused_settings(error: KafkaException) -> ConfigurationError:
+    """The client refuses its settings, such as a certificate that it can't read."""
+    return ConfigurationError(f"the Kafka client refuses its settings: {error.args[0].str()}")

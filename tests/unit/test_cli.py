@@ -12,8 +12,9 @@ import pytest
 
 from consumer.cli import main as entry
 from consumer.cli.exit_codes import CommandError, ExitCode
+from consumer.cli.wiring import observation, worker_parts
 from consumer.core.actions import ACTIONS
-from consumer.settings import SettingsError
+from consumer.settings import SettingsError, load_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -180,3 +181,24 @@ def test_exit_codes_are_told_apart() -> None:
         "DIFFERENCES": 9,
         "INTERRUPTED": 130,
     }
+
+
+def test_settings_that_the_kafka_client_refuses_are_said(tmp_path: Path) -> None:
+    """A certificate file without a certificate: one line and the code for configuration, not an unexpected error."""
+    broken = tmp_path / "ca.pem"
+    broken.write_text("no certificate")
+    settings = load_settings(
+        {
+            "AUDIT_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+            "AUDIT_DATABASE_URL": "postgresql://127.0.0.1:1/none",
+            "AUDIT_KAFKA_SECURITY_PROTOCOL": "SSL",
+            "AUDIT_KAFKA_SECURITY_CA_FILE": str(broken),
+        }
+    )
+    with (
+        observation(settings) as observer,
+        pytest.raises(CommandError, match="refuses its settings") as caught,
+        worker_parts(settings, observer),
+    ):
+        pass
+    assert caught.value.exit_code == ExitCode.USAGE
