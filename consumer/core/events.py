@@ -1,7 +1,8 @@
 """The nouns of the project: message, change event, audit record, and the slice of a batch that one partition contributes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
 
 from consumer.core.errors import Reason
@@ -106,11 +107,16 @@ class PartitionPosition(NamedTuple):
     next_offset: int
 
 
+# Not `message.headers()`: the client returns a value with an exception set, and once CPython has specialised that call (after some tens of
+# them) it no longer looks, so that the exception goes off later and somewhere else. A call through C always looks.
+_read_headers: Callable[[Message], Sequence[tuple[str, bytes | None]] | None] = methodcaller("headers")
+
+
 def quarantine(message: Message, reason: Reason, error: str) -> QuarantinedMessage:
     """Takes the message over byte for byte. Must be called once a message, since its headers may be read only once."""
     headers: Sequence[tuple[str, bytes | None]] | None
     try:
-        headers = message.headers()
+        headers = _read_headers(message)
     except (SystemError, UnicodeDecodeError):
         # The client can't represent a header name that is no UTF-8, and a second look can crash the process.
         headers = None

@@ -10,7 +10,7 @@ from consumer.core.errors import Reason, Rejected
 from consumer.core.events import AuditRecord, ChangeEvent
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_NUL = "\\u0000"
 
 
@@ -118,7 +118,7 @@ def _storable(value: Any) -> Any:
     """The same value with NUL and surrogates made visible, at any depth."""
     match value:
         case str():
-            return _UNSTORABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+            return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", value.replace("\x00", _ESCAPED_NUL))
         case ChangeEvent():
             return ChangeEvent(*map(_storable, value))
         case tuple():

@@ -33,8 +33,8 @@ def consumer_config(client: Mapping[str, Any], *, group_id: str, group_protocol:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
-        "queued.max.messages.kbytes": 16_384,
-        "fetch.max.bytes": 8_388_608,
+        "queued.max.messages.kbytes": 4_096,
+        "fetch.max.bytes": 4_194_304,
         "fetch.queue.backoff.ms": 20,
         "allow.auto.create.topics": False,
         "max.poll.interval.ms": max(300_000, int(session_timeout * 1000)),  # the client refuses a shorter one

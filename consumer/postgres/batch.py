@@ -33,10 +33,10 @@ class RenderedBatch:
 
     def __init__(self, slices: Sequence[PartitionSlice]) -> None:
         self.slices = slices
-        self.duplicates = [0] * len(slices)
-        """Repetitions inside the batch itself, by slice."""
-        self.conflicts: list[RenderedRow] = []
-        """Same event id as an earlier row of the batch, other content."""
+        self.repeats: list[RenderedRow] = []
+        """Rows whose event id an earlier row of the batch has: what becomes of them depends on what becomes of that one."""
+        self.contradicts = False
+        """Whether one of them has other content."""
         self.months: set[date] = set()
         self._headers: dict[tuple[int, int | None], QuarantinedMessage] = {}
         rows: dict[bytes, RenderedRow] = {}
@@ -54,14 +54,12 @@ class RenderedBatch:
                     number,
                     message,
                 )
+                days.add(record.occurred_at // DAY)
                 first = rows.setdefault(event_id, row)
                 if first is not row:
-                    if first.content_hash == row.content_hash:
-                        self.duplicates[number] += 1
-                    else:
-                        self.conflicts.append(row)
+                    self.repeats.append(row)
+                    self.contradicts |= first.content_hash != row.content_hash
                     continue
-                days.add(record.occurred_at // DAY)
                 if is_suspect(record):
                     suspects.add(event_id)
         self.months.update(month_of(day * DAY) for day in days)

@@ -35,7 +35,8 @@ class _Outcome:
     def __init__(self, batch: RenderedBatch) -> None:
         self.batch = batch
         self.written = [0] * len(batch.slices)
-        self.duplicates = list(batch.duplicates)
+        self.duplicates = [0] * len(batch.slices)
+        self.accepted: dict[bytes, bytes] = {}  # event id → content hash, as the log holds it after this transaction
         self.refused: list[tuple[RenderedRow, QuarantinedMessage]] = []
 
     def refuse(self, row: RenderedRow, reason: Reason, error: str) -> None:
@@ -71,7 +72,7 @@ class PostgresStore:
         try:
             self._make_months(batch)
             # Duplicates come in swarms (a producer that repeats): after one the next batch looks at the ledger first.
-            if not (self._expect_duplicates or batch.suspects or batch.conflicts):
+            if not (self._expect_duplicates or batch.suspects or batch.contradicts):
                 try:
                     return self._transaction(self._write_unseen, batch)
                 except psycopg.Error as error:
@@ -82,7 +83,7 @@ class PostgresStore:
                     written = self._transaction(self._write_compared, batch)
                 except psycopg.errors.UniqueViolation:
                     continue
-                self._expect_duplicates = written.duplicates > sum(batch.duplicates)
+                self._expect_duplicates = written.duplicates > len(batch.repeats)
                 return written
         except psycopg.Error as error:
             if is_missing_partition(error):
@@ -153,6 +154,8 @@ class PostgresStore:
         """The fast way: all events are taken to be new; the ledger's key refuses the batch where one is not."""
         outcome = _Outcome(batch)
         self._count(outcome, batch.rows)
+        for row in batch.repeats:
+            outcome.duplicates[row.slice_number] += 1
         self._advance(cursor, outcome)
         self._copy(cursor, sql.COPY_LEDGER, [row.ledger for row in batch.rows])
         self._copy(cursor, sql.COPY_LOG, [row.log for row in batch.rows])
@@ -164,27 +167,31 @@ class PostgresStore:
         if [row[0] for row in cursor.fetchall()] != [True] * len(batch.slices):
             raise FencedError
         outcome = _Outcome(batch)
-        known = self._known(cursor, batch)
+        outcome.accepted = self._known(cursor, batch)
+        fresh = self._unsettled(outcome, batch.rows)
+        self._write_rows(cursor, outcome, [row for row in fresh if row.event_id not in batch.suspects])
+        for row in fresh:
+            if row.event_id in batch.suspects:
+                self._write_rows(cursor, outcome, [row])
+        # As if they came in a batch of their own: where the first one was refused, the next one has its chance.
+        for row in batch.repeats:
+            self._write_rows(cursor, outcome, self._unsettled(outcome, [row]))
+        self._advance(cursor, outcome)
+        return self._finish(cursor, outcome)
+
+    @staticmethod
+    def _unsettled(outcome: _Outcome, rows: Sequence[RenderedRow]) -> list[RenderedRow]:
+        """The rows whose events the log does not hold; the others are duplicates or conflicts."""
         fresh = []
-        for row in batch.rows:
-            content_hash = known.get(row.event_id)
+        for row in rows:
+            content_hash = outcome.accepted.get(row.event_id)
             if content_hash is None:
                 fresh.append(row)
             elif content_hash == row.content_hash:
                 outcome.duplicates[row.slice_number] += 1
             else:
                 outcome.refuse(row, Reason.CONFLICT, "the log holds this event_id with other content")
-        for row in batch.conflicts:
-            if known.get(row.event_id) == row.content_hash:
-                outcome.duplicates[row.slice_number] += 1
-            else:
-                outcome.refuse(row, Reason.CONFLICT, "this event_id came before with other content")
-        self._write_rows(cursor, outcome, [row for row in fresh if row.event_id not in batch.suspects])
-        for row in fresh:
-            if row.event_id in batch.suspects:
-                self._write_rows(cursor, outcome, [row])
-        self._advance(cursor, outcome)
-        return self._finish(cursor, outcome)
+        return fresh
 
     def _known(self, cursor: Cursor, batch: RenderedBatch) -> dict[bytes, bytes]:
         if not batch.rows:
@@ -200,6 +207,7 @@ class PostgresStore:
         refusal = self._refusal_of(cursor, rows)
         if refusal is None:
             self._count(outcome, rows)
+            outcome.accepted.update((row.event_id, row.content_hash) for row in rows)
         elif len(rows) > 1:
             half = len(rows) // 2
             self._write_rows(cursor, outcome, rows[:half])

@@ -84,6 +84,14 @@ class TestStore:
         assert store.write(store.prepare([_part(self.partition, 3, other, first, event())])) == Written(1, 1, (Reason.CONFLICT,))
         assert store.write(store.prepare([_part(self.partition, 6, event())])) == Written(1, 0, ())
 
+    def test_a_conflict_that_comes_twice_in_a_batch_is_two_conflicts(self, store: Any) -> None:
+        """What becomes of a message does not depend on how messages are batched."""
+        self._open(store)
+        first = event()
+        other = {**first, "tenant": "other"}
+        store.write(store.prepare([_part(self.partition, 0, first)]))
+        assert store.write(store.prepare([_part(self.partition, 1, other, other)])) == Written(0, 0, (Reason.CONFLICT, Reason.CONFLICT))
+
     def test_counts_without_rows(self, store: Any) -> None:
         """Tombstones, skipped and expired offsets, and quarantine."""
         self._open(store)
@@ -176,3 +184,15 @@ class TestSource:
         found = side.source.ranges([side.partition])[side.partition]
         assert (found.low, found.high) == (0, 10)
         wait_until(lambda: side.source.topics.changed_ids() == {side.partition.topic: found.topic_id}, "the topic's id")
+
+
+def test_a_refused_row_does_not_stand_in_the_way_of_a_good_one(database: str) -> None:
+    """Unstorable twice, then a good event with the same id, in one batch: as if they had come one by one."""
+    store = PostgresStore(lambda: connect(database), lambda: NOW)
+    partition = Partition("topic", 0)
+    store.open_positions({partition: ("id", 0)})
+    good = event()
+    bad = {**good, "tenant": "".join(uuid.uuid4().hex for _ in range(300))}
+    outcome = store.write(store.prepare([_part(partition, 0, bad, bad, good, good)]))
+    store.close()
+    assert outcome == Written(1, 1, (Reason.UNSTORABLE, Reason.UNSTORABLE))
