@@ -18,6 +18,7 @@ from consumer.schemas import event_schema
 from tests.bed.events import ENCODER, event, message_value
 from tests.bed.kafka import KafkaBroker, free_port
 from tests.bed.postgres import PostgresServer
+from tests.bed.raw_producer import produce_with_header_name
 from tests.bed.worker import Workplace, wait_until
 from tests.unit.test_document import FACTS
 
@@ -257,6 +258,16 @@ def test_check_and_publish(place: Workplace) -> None:
 
 def _text(row: tuple[object, ...]) -> str:
     return json.dumps(row, sort_keys=True)
+
+
+def test_header_names_that_are_not_utf8(place: Workplace) -> None:
+    """Each such message is alone in quarantine; many of them, since CPython calls a function in another way after some tens of calls."""
+    place.publish([b"garbage"] * 60, partition=0)
+    produce_with_header_name(place.kafka.bootstrap_servers, place.topic, b"garbage", b"\xff\xfe", 100)
+    place.publish([message_value()], partition=0)
+    place.drain()
+    assert place.books() == {**GOOD_BOOKS, "written": 1, "quarantined": 160}
+    assert place.value("SELECT count(*) FROM audit.quarantine WHERE headers IS NULL AND error LIKE '%%not UTF-8%%'") == 100
 
 
 def test_health_from_the_first_moment(place: Workplace) -> None:
