@@ -53,7 +53,6 @@ class Parts:
     worker: Worker
     source: KafkaSource
     store: BackgroundStore
-    observer: WorkerObserver
 
 
 @contextmanager
@@ -110,7 +109,7 @@ def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topi
         observer=observer,
     )
     try:
-        yield Parts(worker, source, store, observer)
+        yield Parts(worker, source, store)
     finally:
         store.close()
         source.close()

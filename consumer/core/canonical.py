@@ -4,6 +4,7 @@ Fixed key order, no white space, UTF-8, times in microseconds since 1970 (UTC). 
 so that a redelivery has the same hash, whatever way it came.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
@@ -11,6 +12,9 @@ from ipaddress import IPv4Address, ip_address
 from json.encoder import encode_basestring as _quote
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+is_uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+"""Whether a text is a UUID in its 36-character form, the only one that is taken; lower case is the canonical one."""
 
 quote = _quote
 """A string as JSON, everything beyond the mandatory escapes left as it is."""

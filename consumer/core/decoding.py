@@ -43,6 +43,7 @@ class Decoder:
         self._max_bytes = max_message_bytes
         self._reader = event_schema
         self._own = schema_fingerprint(event_schema)
+        self._changes = _branches(event_schema)
         self._writers: dict[bytes, _Writer] = {}
         for schema in (event_schema, *writer_schemas):
             self.learn(schema)
@@ -101,7 +102,7 @@ class Decoder:
     def _resolved(self, resolve: Callable[[bytes], Any], datum: Any, value: bytes) -> Any:
         """The datum of another writer schema as one of ours. The strict reader has been over the bytes before."""
         change = datum.get("change")
-        if not isinstance(change, tuple) or change[0] not in _branches(self._reader):
+        if not isinstance(change, tuple) or change[0] not in self._changes:
             raise Rejected(Reason.UNMAPPED_CHANGE, "this version knows no change of the type in the message")
         try:
             return resolve(value)

@@ -9,11 +9,11 @@ from typing import Any
 import fastavro
 
 from consumer.core.avro import full_name
+from consumer.core.canonical import is_uuid
 from consumer.core.decoding import SINGLE_OBJECT, schema_fingerprint, strip_logical_types
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 # Python's own parser takes more than RFC 3339, and drops what is finer than a microsecond.
 _RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})?").fullmatch
 _SHOWN = 40
@@ -135,7 +135,7 @@ def _string(value: Any, path: str) -> str:
 
 
 def _uuid(value: Any, path: str) -> str:
-    if not isinstance(value, str) or not _UUID(value):
+    if not isinstance(value, str) or not is_uuid(value):
         raise _wrong(path, "expected a UUID of 36 characters")
     return value
 

@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from consumer.core.actions import BY_CHANGE, NOBODY, RESULTS, SERVICE, TARGETS, Action, Kind
-from consumer.core.canonical import address_text, canonical_json, content_hash, quote, timestamp_text
+from consumer.core.canonical import address_text, canonical_json, content_hash, is_uuid, quote, timestamp_text
 from consumer.core.errors import Reason, Rejected
 from consumer.core.events import AuditRecord, ChangeEvent
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_NUL = "\\u0000"
 
@@ -26,7 +25,7 @@ def audit_record(event: ChangeEvent, source: bytes) -> AuditRecord:
     action = BY_CHANGE.get(event.change_type)
     if action is None:
         raise Rejected(Reason.UNMAPPED_CHANGE, "this version knows no action for the change type")
-    if not _UUID(event.event_id):
+    if not is_uuid(event.event_id):
         raise Rejected(Reason.INVALID_EVENT, "event_id is not a UUID in its 36-character form")
     result = RESULTS.get(event.result)
     if result is None:

@@ -3,15 +3,12 @@
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from consumer.core.clock import DAY, month_of
 from consumer.core.errors import Reason
 from consumer.core.events import Message, PartitionSlice, QuarantinedMessage, quarantine
 from consumer.postgres.rows import is_suspect, ledger_row, log_row, source_fields
-
-if TYPE_CHECKING:
-    from datetime import date
 
 
 class RenderedRow(NamedTuple):
@@ -37,10 +34,10 @@ class RenderedBatch:
         """Rows whose event id an earlier row of the batch has: what becomes of them depends on what becomes of that one."""
         self.contradicts = False
         """Whether one of them has other content."""
-        self.months: set[date] = set()
+        self.suspects: set[bytes] = set()
+        """Event ids of rows that PostgreSQL may refuse, better written alone."""
         self._headers: dict[tuple[int, int | None], QuarantinedMessage] = {}
         rows: dict[bytes, RenderedRow] = {}
-        suspects: set[bytes] = set()
         days: set[int] = set()
         for number, part in enumerate(slices):
             source = source_fields(part.partition.topic, part.partition.number)
@@ -61,10 +58,9 @@ class RenderedBatch:
                     self.contradicts |= first.content_hash != row.content_hash
                     continue
                 if is_suspect(record):
-                    suspects.add(event_id)
-        self.months.update(month_of(day * DAY) for day in days)
+                    self.suspects.add(event_id)
+        self.months = {month_of(day * DAY) for day in days}
         self.rows = [rows[event_id] for event_id in sorted(rows)]
-        self.suspects = suspects
 
     def quarantined(self, row: RenderedRow, reason: Reason, error: str) -> QuarantinedMessage:
         """The row's message for the quarantine; its headers are read once, however often the write is tried."""
