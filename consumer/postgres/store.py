@@ -2,20 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import psycopg
 
 from consumer.core.clock import month_after, month_of
 from consumer.core.errors import FencedError, Reason, TransientError
-from consumer.core.events import Partition, PartitionPosition, PartitionSlice, QuarantinedMessage
+from consumer.core.events import Partition, PartitionPosition, PartitionSlice
 from consumer.postgres import statements as sql
-from consumer.postgres.batch import RenderedBatch, RenderedRow, quarantine_row
-from consumer.postgres.connection import Connection, ConnectionKeeper, Row
+from consumer.postgres.batch import RenderedBatch, quarantine_row
+from consumer.postgres.connection import Connection, ConnectionKeeper
 from consumer.postgres.failures import as_failure, is_missing_partition, is_row_error
-from consumer.postgres.rows import COPY_HEADER, COPY_TRAILER
-
-Cursor = psycopg.Cursor[Row]
+from consumer.postgres.settling import Cursor, Outcome, copy, settle
 
 _RACES = 5
 """How often another writer may come between the look at the ledger and the COPY into it, before the batch waits its turn."""
@@ -27,20 +24,6 @@ class Written(NamedTuple):
     written: int
     duplicates: int
     quarantined: tuple[Reason, ...]
-
-
-class _Outcome:
-    """What becomes of the rows of a batch while its transaction runs."""
-
-    def __init__(self, batch: RenderedBatch) -> None:
-        self.batch = batch
-        self.written = [0] * len(batch.slices)
-        self.duplicates = [0] * len(batch.slices)
-        self.accepted: dict[bytes, bytes] = {}  # event id → content hash, as the log holds it after this transaction
-        self.refused: list[tuple[RenderedRow, QuarantinedMessage]] = []
-
-    def refuse(self, row: RenderedRow, reason: Reason, error: str) -> None:
-        self.refused.append((row, self.batch.quarantined(row, reason, error)))
 
 
 class PostgresStore:
@@ -152,13 +135,13 @@ class PostgresStore:
 
     def _write_unseen(self, cursor: Cursor, batch: RenderedBatch) -> Written:
         """The fast way: all events are taken to be new; the ledger's key refuses the batch where one is not."""
-        outcome = _Outcome(batch)
-        self._count(outcome, batch.rows)
+        outcome = Outcome(batch)
+        outcome.count(batch.rows)
         for row in batch.repeats:
             outcome.duplicates[row.slice_number] += 1
         self._advance(cursor, outcome)
-        self._copy(cursor, sql.COPY_LEDGER, [row.ledger for row in batch.rows])
-        self._copy(cursor, sql.COPY_LOG, [row.log for row in batch.rows])
+        copy(cursor, sql.COPY_LEDGER, [row.ledger for row in batch.rows])
+        copy(cursor, sql.COPY_LOG, [row.log for row in batch.rows])
         return self._finish(cursor, outcome)
 
     def _write_compared(self, cursor: Cursor, batch: RenderedBatch) -> Written:
@@ -166,90 +149,13 @@ class PostgresStore:
         cursor.execute(sql.LOCK_POSITIONS, _fence(batch.slices))
         if [row[0] for row in cursor.fetchall()] != [True] * len(batch.slices):
             raise FencedError
-        outcome = _Outcome(batch)
-        outcome.accepted = self._known(cursor, batch)
-        fresh = self._unsettled(outcome, batch.rows)
-        self._write_rows(cursor, outcome, [row for row in fresh if row.event_id not in batch.suspects])
-        for row in fresh:
-            if row.event_id in batch.suspects:
-                self._write_rows(cursor, outcome, [row])
-        # As if they came in a batch of their own: where the first one was refused, the next one has its chance.
-        for row in batch.repeats:
-            self._write_rows(cursor, outcome, self._unsettled(outcome, [row]))
+        outcome = Outcome(batch)
+        settle(cursor, outcome)
         self._advance(cursor, outcome)
         return self._finish(cursor, outcome)
 
     @staticmethod
-    def _unsettled(outcome: _Outcome, rows: Sequence[RenderedRow]) -> list[RenderedRow]:
-        """The rows whose events the log does not hold; the others are duplicates or conflicts."""
-        fresh = []
-        for row in rows:
-            content_hash = outcome.accepted.get(row.event_id)
-            if content_hash is None:
-                fresh.append(row)
-            elif content_hash == row.content_hash:
-                outcome.duplicates[row.slice_number] += 1
-            else:
-                outcome.refuse(row, Reason.CONFLICT, "the log holds this event_id with other content")
-        return fresh
-
-    def _known(self, cursor: Cursor, batch: RenderedBatch) -> dict[bytes, bytes]:
-        if not batch.rows:
-            return {}
-        ids = [row.event_id for row in batch.rows]
-        cursor.execute(sql.KNOWN_EVENTS, ([UUID(bytes=event_id) for event_id in ids],), binary=True)
-        return {event_id.bytes: content_hash for event_id, content_hash in cursor.fetchall()}
-
-    def _write_rows(self, cursor: Cursor, outcome: _Outcome, rows: Sequence[RenderedRow]) -> None:
-        """Copies the rows; where one is refused, halves them until it stands alone, and refuses that one only."""
-        if not rows:
-            return
-        refusal = self._refusal_of(cursor, rows)
-        if refusal is None:
-            self._count(outcome, rows)
-            outcome.accepted.update((row.event_id, row.content_hash) for row in rows)
-        elif len(rows) > 1:
-            half = len(rows) // 2
-            self._write_rows(cursor, outcome, rows[:half])
-            self._write_rows(cursor, outcome, rows[half:])
-        elif isinstance(refusal, psycopg.errors.UniqueViolation):
-            outcome.refuse(rows[0], Reason.CONFLICT, "the log holds this event, and the ledger does not know it")
-        else:
-            # Not the server's text, which may quote the value.
-            error = f"PostgreSQL refused the row: {type(refusal).__name__} (SQLSTATE {refusal.sqlstate})"
-            outcome.refuse(rows[0], Reason.UNSTORABLE, error)
-
-    def _refusal_of(self, cursor: Cursor, rows: Sequence[RenderedRow]) -> psycopg.Error | None:
-        """Copies the rows under a savepoint; None when they are in, else why PostgreSQL refuses one of them."""
-        cursor.execute("SAVEPOINT rows")
-        ledger_is_written = False
-        try:
-            self._copy(cursor, sql.COPY_LEDGER, [row.ledger for row in rows])
-            ledger_is_written = True
-            self._copy(cursor, sql.COPY_LOG, [row.log for row in rows])
-        except psycopg.Error as error:
-            # A key that the ledger did not hold a moment ago: another writer was faster, so look at the ledger again.
-            race = isinstance(error, psycopg.errors.UniqueViolation) and not ledger_is_written
-            if race or not is_row_error(error) or is_missing_partition(error):
-                raise
-            cursor.execute("ROLLBACK TO SAVEPOINT rows; RELEASE SAVEPOINT rows")
-            return error
-        cursor.execute("RELEASE SAVEPOINT rows")
-        return None
-
-    @staticmethod
-    def _count(outcome: _Outcome, rows: Sequence[RenderedRow]) -> None:
-        for row in rows:
-            outcome.written[row.slice_number] += 1
-
-    @staticmethod
-    def _copy(cursor: Cursor, statement: str, rows: Sequence[bytes]) -> None:
-        if rows:
-            with cursor.copy(statement) as copy:
-                copy.write(b"".join((COPY_HEADER, *rows, COPY_TRAILER)))
-
-    @staticmethod
-    def _advance(cursor: Cursor, outcome: _Outcome) -> None:
+    def _advance(cursor: Cursor, outcome: Outcome) -> None:
         """The fence and the books in one statement."""
         slices = outcome.batch.slices
         quarantined = [len(part.quarantined) for part in slices]
@@ -272,7 +178,7 @@ class PostgresStore:
             raise FencedError
 
     @staticmethod
-    def _finish(cursor: Cursor, outcome: _Outcome) -> Written:
+    def _finish(cursor: Cursor, outcome: Outcome) -> Written:
         slices = outcome.batch.slices
         rows = [(part, message) for part in slices for message in part.quarantined]
         rows += [(slices[row.slice_number], message) for row, message in outcome.refused]
