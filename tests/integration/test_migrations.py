@@ -21,7 +21,7 @@ from tests.bed.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
 
-TABLES = {"audit_log", "event", "consumer_position", "quarantine", "source_gap"}
+TABLES = {"audit_log", "event", "consumer_position", "quarantine", "quarantine_history", "source_gap"}
 ROLES = {"audit_owner", "audit_writer", "audit_reader", "audit_operator"}
 NOW = datetime.now(UTC)
 THIS_MONTH = NOW.date().replace(day=1)
@@ -42,6 +42,11 @@ POSITION_ROW = (
     " VALUES ('t', 'id', 0, 5, 5)"
 )
 EVENT_ROW = "INSERT INTO audit.event VALUES (gen_random_uuid(), now(), '')"
+HISTORY_ROW = (
+    "INSERT INTO audit.quarantine_history (quarantine_id, who, action, outcome, note)"
+    " SELECT max(id), 'sato', 'retry failed', 'conflict', 'why' FROM audit.quarantine"
+)
+SETTLED = "UPDATE audit.quarantine SET status = 'discarded', resolved_at = now(), resolved_by = 'sato'"
 GAP_ROW = (
     "INSERT INTO audit.source_gap (kafka_topic, kafka_topic_id, kafka_partition, first_offset, next_offset) VALUES ('t', 'id', 0, 0, 5)"
 )
@@ -154,6 +159,10 @@ class TestSchema:
             quarantine_row("bad luck"),
             POSITION_ROW.replace("5, 5", "5, 6"),
             GAP_ROW.replace("0, 0, 5", "0, 5, 5"),
+            f"{quarantine_row()}; " + HISTORY_ROW.replace("'retry failed'", "'thought about'"),
+            f"{quarantine_row()}; " + HISTORY_ROW.replace("'conflict'", "'written'"),
+            f"{quarantine_row()}; " + HISTORY_ROW.replace("'conflict'", "NULL"),
+            f"{quarantine_row()}; " + HISTORY_ROW.replace("'retry failed', 'conflict', 'why'", "'discarded', NULL, ' '"),
         ],
     )
     def test_what_the_checks_refuse(self, any_database: str, statement: str) -> None:
@@ -242,6 +251,84 @@ class TestAppendOnly:
                 with pytest.raises(errors.InsufficientPrivilege, match="is refused"):
                     db.run(statement)
             db.run("DELETE FROM audit.event")
+
+
+class TestQuarantine:
+    """What is quarantined stays as it came, and what was done with it stays told."""
+
+    @pytest.mark.parametrize("role", ["postgres", "audit_owner", "audit_operator"])
+    @pytest.mark.parametrize("statement", ["UPDATE {} SET note = 'x'", "DELETE FROM {}", "TRUNCATE {}"])
+    def test_the_history_only_grows(self, any_database: str, role: str, statement: str) -> None:
+        """For everybody, also where triggers are meant to be silent."""
+        with session(any_database) as db:
+            db.run(quarantine_row())
+            db.run(HISTORY_ROW)
+            if role == "postgres":
+                db.run("SET session_replication_role = replica")
+            db.run(f"SET ROLE {role}")
+            with pytest.raises(errors.InsufficientPrivilege):
+                db.run(statement.format("audit.quarantine_history"))
+            assert db.run("SELECT action, outcome, note FROM audit.quarantine_history") == [("retry failed", "conflict", "why")]
+
+    @pytest.mark.parametrize("role", ["postgres", "audit_owner"])
+    def test_what_is_quarantined_stays(self, any_database: str, role: str) -> None:
+        """Neither another byte, nor away; and the one change that is allowed, once only."""
+        refused = [
+            *(f"UPDATE audit.quarantine SET {column} = {value}" for column, value in (
+                ("value", "'x'"), ("key", "'x'"), ("headers", "'[]'"), ("reason", "'conflict'"), ("error", "'x'"), ("kafka_offset", "8"),
+                ("quarantined_at", "now()"), ("kafka_topic_id", "'x'"),
+            )),
+            f"{SETTLED}, value = NULL", "UPDATE audit.quarantine SET status = 'retried'", "UPDATE audit.quarantine SET resolved_by = 'x'",
+            "DELETE FROM audit.quarantine", "TRUNCATE audit.quarantine CASCADE",
+        ]  # fmt: skip
+        with session(any_database) as db:
+            db.run(quarantine_row("undecodable").replace("reason, error", "reason, error, value").replace("'why'", "'why', '\\x00'"))
+            if role == "postgres":
+                db.run("SET session_replication_role = replica")
+            db.run(f"SET ROLE {role}")
+            before = db.run("SELECT * FROM audit.quarantine")
+            for statement in refused:
+                with pytest.raises(errors.InsufficientPrivilege, match="is refused to everybody"):
+                    db.run(statement)
+            assert db.run("SELECT * FROM audit.quarantine") == before
+            db.run(SETTLED)
+            for statement in (SETTLED, "UPDATE audit.quarantine SET status = 'open'", "UPDATE audit.quarantine SET resolved_by = 'x'"):
+                with pytest.raises(errors.InsufficientPrivilege, match="is settled once"):
+                    db.run(statement)
+
+    def test_who_was_connected_and_when_can_not_be_made_up(self, any_database: str) -> None:
+        """The operator says who sits there; the role and the time PostgreSQL says."""
+        with session(any_database, "audit_operator") as db:
+            db.run(quarantine_row())
+            db.run(HISTORY_ROW)
+            assert db.run("SELECT database_role, who, at BETWEEN now() - interval '1 minute' AND now() FROM audit.quarantine_history") == [
+                ("postgres", "sato", True)
+            ]
+            for column, value in (("database_role", "'admin'"), ("at", "now()")):
+                with pytest.raises(errors.InsufficientPrivilege):
+                    db.run(HISTORY_ROW.replace("who,", f"{column}, who,").replace("'sato'", f"{value}, 'sato'"))
+
+    def test_a_database_in_use_is_upgraded(self, any_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From 0001 with content: everything stays, and is guarded from then on."""
+        url = any_postgres.new_database(migrated=False)
+        with monkeypatch.context() as former:
+            former.setattr("consumer.postgres.migrate.HEAD_REVISION", "0001")
+            assert migrate(url) == (None, "0001")
+        with session(url, "audit_writer") as db:
+            for statement in (log_row(), EVENT_ROW, POSITION_ROW, GAP_ROW, quarantine_row()):
+                db.run(statement)
+        with session(url) as db:
+            # By hand, as it was possible before: such a row need not please the new guard.
+            db.run("UPDATE audit.quarantine SET status = 'discarded'")
+            before = {table: db.run(f"SELECT * FROM audit.{table}") for table in TABLES - {"quarantine_history"}}
+        assert migrate(url) == ("0001", HEAD_REVISION)
+        with session(url) as db:
+            assert {table: db.run(f"SELECT * FROM audit.{table}") for table in before} == before
+            with pytest.raises(errors.InsufficientPrivilege):
+                db.run("DELETE FROM audit.quarantine")
+            db.run(HISTORY_ROW)
+            owners = "SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relnamespace = 'audit'::regnamespace"
+            assert db.run(owners) == [("audit_owner",)]
 
 
 class TestMonths:
@@ -359,6 +446,8 @@ class TestPrivileges:
             "UPDATE audit.event SET content_hash = ''",
             "UPDATE audit.quarantine SET status = 'discarded'",
             "UPDATE audit.source_gap SET next_offset = 9",
+            "SELECT * FROM audit.quarantine_history",
+            HISTORY_ROW,
             "UPDATE audit.alembic_version SET version_num = 'x'",
             f"DELETE FROM {PARTITION}",
             f"TRUNCATE {PARTITION}",
@@ -381,7 +470,7 @@ class TestPrivileges:
             for table in (*TABLES, "alembic_version", PARTITION.removeprefix("audit."), "audit_log_2021_08"):
                 db.run(f"SELECT * FROM audit.{table}")
             for statement in (
-                log_row(), EVENT_ROW, POSITION_ROW, GAP_ROW, quarantine_row(), "DELETE FROM audit.event",
+                log_row(), EVENT_ROW, POSITION_ROW, GAP_ROW, quarantine_row(), HISTORY_ROW, "DELETE FROM audit.event",
                 "SELECT audit.ensure_month(current_date)", "UPDATE audit.quarantine SET status = 'retried'",
             ):  # fmt: skip
                 with pytest.raises(errors.InsufficientPrivilege):
