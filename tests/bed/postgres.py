@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -146,6 +147,10 @@ def _server(major: int) -> Iterator[PostgresServer]:
             server.remove()
         if copy is not None:
             shutil.rmtree(copy, ignore_errors=True)
+
+
+running_postgres = contextmanager(_server)
+"""A server of a major, for who is no test."""
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,124 @@
+"""The workers of a run: processes that are started, frozen, stopped and killed; none may end on its own."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+GRACE = 40.0
+"""Seconds that a graceful stop may take: AUDIT_SHUTDOWN_GRACE, and the start and end of a process on a loaded machine."""
+
+
+@dataclass
+class Member:
+    """One worker process."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    frozen: bool = False
+
+    def signal(self, number: int) -> None:
+        """Sends a signal, which nobody gets where the process has ended meanwhile."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+
+class Crew:
+    """Starts and ends workers. A context manager; at its end all are gone.
+
+    Args:
+        environment: the workers' settings.
+        folder: where each worker's log goes, into a file of its own.
+    """
+
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        self._environment = dict(environment)
+        self._folder = folder
+        self.started = 0
+        """How many there have been."""
+        self.members: list[Member] = []
+        self.deaths: list[str] = []
+        """Every end of a worker that nobody asked for, and every stop that was not graceful."""
+
+    def __enter__(self) -> Self:
+        """Nobody works yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kills whoever is left."""
+        for member in list(self.members):
+            self.kill(member)
+
+    def start(self) -> Member:
+        """One more worker."""
+        self.started += 1
+        name = f"worker-{self.started}"
+        # The kernel ends it when the run is gone, however that went: a frozen worker would stay for ever.
+        tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        with (self._folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen([*tied, sys.executable, "-m", "consumer", "run"], env=self._environment, stdout=log, stderr=log)
+        member = Member(name, process)
+        self.members.append(member)
+        return member
+
+    def pick(self, choice: float) -> Member | None:
+        """One of those that run: the same for the same choice (0 up to 1) and the same crew."""
+        running = [member for member in self.members if not member.frozen]
+        return running[int(choice * len(running))] if running else None
+
+    def kill(self, member: Member) -> None:
+        """Ends it at once."""
+        self._note_death(member)
+        member.signal(signal.SIGKILL)
+        member.process.wait()
+        self._forget(member)
+
+    def freeze(self, member: Member) -> None:
+        """Stops it in its tracks."""
+        member.frozen = True
+        member.signal(signal.SIGSTOP)
+
+    def thaw(self, member: Member) -> None:
+        """Lets it go on."""
+        member.signal(signal.SIGCONT)
+        member.frozen = False
+
+    def ask_to_stop(self, member: Member) -> None:
+        """Begins a graceful stop; `stopped` ends it. It is nobody's choice any more."""
+        self._note_death(member)
+        self._forget(member)
+        member.signal(signal.SIGTERM)
+
+    def stopped(self, member: Member) -> None:
+        """Waits until it has stopped, gracefully or not."""
+        try:
+            code = member.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self.deaths.append(f"{member.name} did not stop within {GRACE:.0f} s of SIGTERM")
+            member.signal(signal.SIGKILL)
+            member.process.wait()
+        else:
+            if code:
+                self.deaths.append(f"{member.name} ended with {code} after SIGTERM")
+
+    def replace_dead(self) -> None:
+        """Notes who died on their own, and starts others in their place, so that the run can go on."""
+        for member in list(self.members):
+            if self._note_death(member):
+                self._forget(member)
+                self.start()
+
+    def _note_death(self, member: Member) -> bool:
+        code = member.process.poll()
+        if code is not None:
+            self.deaths.append(f"{member.name} ended on its own with {code}")
+        return code is not None
+
+    def _forget(self, member: Member) -> None:
+        if member in self.members:
+            self.members.remove(member)
