@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help demo test lint lock build clean
+.PHONY: help demo test chaos lint lock build clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -40,6 +40,10 @@ lint: $(VENV)/dev.stamp ## Linters, types, layers, SQL.
 
 test: lint ## The whole suite (ARGS="-k name" for a part); Kafka tests need Java and Maven.
 	$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/dev.stamp ## Random faults on a real Kafka and PostgreSQL, then the verdict: MINUTES=5 SEED=n WORKERS=3 PROTOCOL=classic|consumer RATE=300 JSON=file.
+	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) --workers $(or $(WORKERS),3) --rate $(or $(RATE),300) \
+		$(if $(SEED),--seed $(SEED)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(JSON),--json $(JSON))
 
 lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --generate-hashes \

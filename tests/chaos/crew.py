@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ class Member:
     name: str
     process: "subprocess.Popen[bytes]"
     frozen: bool = False
+    deadline: float = 0.0
+    """By when it must have stopped, once it was asked to."""
 
     def signal(self, number: int) -> None:
         """Sends a signal, which nobody gets where the process has ended meanwhile."""
@@ -42,6 +45,8 @@ class Crew:
         self.started = 0
         """How many there have been."""
         self.members: list[Member] = []
+        self.leaving: list[Member] = []
+        """Those that were asked to stop and have not done so yet."""
         self.deaths: list[str] = []
         """Every end of a worker that nobody asked for, and every stop that was not graceful."""
 
@@ -51,8 +56,8 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         """Kills whoever is left."""
-        for member in list(self.members):
-            self.kill(member)
+        for member in (*self.members, *self.leaving):
+            self._end(member)
 
     def start(self) -> Member:
         """One more worker."""
@@ -74,8 +79,7 @@ class Crew:
     def kill(self, member: Member) -> None:
         """Ends it at once."""
         self._note_death(member)
-        member.signal(signal.SIGKILL)
-        member.process.wait()
+        self._end(member)
         self._forget(member)
 
     def freeze(self, member: Member) -> None:
@@ -89,35 +93,48 @@ class Crew:
         member.frozen = False
 
     def ask_to_stop(self, member: Member) -> None:
-        """Begins a graceful stop; `stopped` ends it. It is nobody's choice any more."""
+        """Begins a graceful stop, which `look` sees the end of. It is nobody's choice any more."""
         self._note_death(member)
         self._forget(member)
+        member.deadline = time.monotonic() + GRACE
         member.signal(signal.SIGTERM)
+        self.leaving.append(member)
 
-    def stopped(self, member: Member) -> None:
-        """Waits until it has stopped, gracefully or not."""
-        try:
-            code = member.process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self.deaths.append(f"{member.name} did not stop within {GRACE:.0f} s of SIGTERM")
-            member.signal(signal.SIGKILL)
-            member.process.wait()
-        else:
-            if code:
-                self.deaths.append(f"{member.name} ended with {code} after SIGTERM")
+    def stop_all(self) -> None:
+        """Ends the whole crew gracefully, and waits until it is gone."""
+        for member in list(self.members):
+            self.ask_to_stop(member)
+        while self.leaving:
+            self.look()
+            time.sleep(0.05)
 
-    def replace_dead(self) -> None:
-        """Notes who died on their own, and starts others in their place, so that the run can go on."""
+    def look(self) -> None:
+        """Notes who died on their own, and starts others in their place, so that the run can go on; and who has stopped, and how."""
         for member in list(self.members):
             if self._note_death(member):
                 self._forget(member)
                 self.start()
+        for member in list(self.leaving):
+            code = member.process.poll()
+            if code is None and time.monotonic() < member.deadline:
+                continue
+            self.leaving.remove(member)
+            if code is None:
+                self.deaths.append(f"{member.name} did not stop within {GRACE:.0f} s of SIGTERM")
+                self._end(member)
+            elif code:
+                self.deaths.append(f"{member.name} ended with {code} after SIGTERM")
 
     def _note_death(self, member: Member) -> bool:
         code = member.process.poll()
         if code is not None:
             self.deaths.append(f"{member.name} ended on its own with {code}")
         return code is not None
+
+    @staticmethod
+    def _end(member: Member) -> None:
+        member.signal(signal.SIGKILL)
+        member.process.wait()
 
     def _forget(self, member: Member) -> None:
         if member in self.members:

@@ -69,7 +69,6 @@ def _stop_worker(site: Site, fault: Fault) -> Iterator[None]:
         site.crew.ask_to_stop(member)
     yield
     if member is not None:
-        site.crew.stopped(member)
         site.crew.start()
 
 
@@ -90,7 +89,6 @@ def _join(site: Site, fault: Fault) -> Iterator[None]:
     member = site.crew.pick(fault.pick)  # the newcomer or another: one of them leaves
     if member is not None:
         site.crew.ask_to_stop(member)
-        site.crew.stopped(member)
 
 
 @contextmanager

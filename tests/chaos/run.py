@@ -73,7 +73,7 @@ class Outcome:
 class Run:
     """Carries a plan out.
 
-    The plan's clock stands still while a fault's beginning or end is waited for (a restart, a graceful stop), so that the order of what
+    The plan's clock stands still while a fault's beginning or end is waited for (a restart), so that the order of what
     happens is the plan's on a slow machine too.
 
     Args:
@@ -100,13 +100,13 @@ class Run:
                 site.crew.start()
             with load:
                 self._faults(site, watch, load)
-            load.finish()
             started = time.monotonic()
+            load.finish()
             ends = end_offsets(self._broker.admin, self._topic, PARTITIONS)
             drained = self._drain(site.crew, watch, ends)
             took = round(time.monotonic() - started, 1)
             self._say(f"drained after {took} s" if drained else f"NOT drained within {DRAIN:.0f} s: {watch.positions}, expected {ends}")
-            self._end_workers(site.crew)
+            site.crew.stop_all()
             topic = read_topic(self._broker.client, self._topic, ends)
             checks = [
                 *examine(load.account, topic, read_database(self._database)),
@@ -175,7 +175,7 @@ class Run:
             time.sleep(min(left, 0.2))
 
     def _progress(self, crew: Crew, watch: Watch, load: Load | None) -> None:
-        crew.replace_dead()
+        crew.look()
         if time.monotonic() - self._spoke >= _PROGRESS:
             self._spoke = time.monotonic()
             sent = "" if load is None else f"{len(load.account.acknowledged)} confirmed outside transactions, "
@@ -189,14 +189,6 @@ class Run:
             self._progress(crew, watch, None)
             time.sleep(0.1)
         return True
-
-    @staticmethod
-    def _end_workers(crew: Crew) -> None:
-        members = list(crew.members)
-        for member in members:
-            crew.ask_to_stop(member)
-        for member in members:
-            crew.stopped(member)
 
     def _conduct(self, crew: Crew, watch: Watch, *, drained: bool) -> list[Check]:
         traces = [log.name for log in sorted(self._folder.glob("worker-*.log")) if "Traceback" in log.read_text(errors="replace")]
