@@ -16,14 +16,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     if not sys.stdout.isatty() and not for_people:
         sys.stdout.write("\t".join(columns) + "\n")
         for row in rows:
-            sys.stdout.write("\t".join(_plain(cell) for cell in row) + "\n")
+            sys.stdout.write("\t".join(plain(cell) for cell in row) + "\n")
         return
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*(Text(_plain(cell)) for cell in row))
+        table.add_row(*(Text(plain(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else _PAGE).print(table)
 
 
-def _plain(cell: object) -> str:
+def plain(cell: object) -> str:
     """One line without control characters: what an event says must not steer a terminal."""
     return "".join(each if each.isprintable() else " " for each in str("" if cell is None else cell))

@@ -1,6 +1,6 @@
 """Reading what was written: a question, and its rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -29,7 +29,9 @@ FROM (VALUES ('audit.audit_log', 'INSERT'), ('audit.event', 'SELECT'), ('audit.e
 WHERE NOT has_table_privilege(relation, privilege)"""
 
 
-def rows_of(connect: Callable[[], Connection], question: str, parameters: Sequence[Any] = ()) -> tuple[list[str], list[Row]]:
+def rows_of(
+    connect: Callable[[], Connection], question: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+) -> tuple[list[str], list[Row]]:
     """Column names and rows.
 
     Raises:

@@ -1,6 +1,6 @@
 """What becomes of a batch's rows inside a transaction: written, duplicate, conflict, or refused by PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -26,7 +26,7 @@ class Outcome:
         self.batch = batch
         self.written = [0] * len(batch.slices)
         self.duplicates = [0] * len(batch.slices)
-        self.accepted: dict[bytes, bytes] = {}  # event id → content hash, as the log holds it after this transaction
+        self.accepted: MutableMapping[bytes, bytes] = {}  # event id → content hash, as the log holds it after this transaction
         self.refused: list[tuple[RenderedRow, QuarantinedMessage]] = []
 
     def count(self, rows: Sequence[RenderedRow]) -> None:
