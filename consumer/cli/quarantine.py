@@ -194,7 +194,7 @@ def _tell(tallies: Iterator[Tally], *, as_json: bool, dry_run: bool) -> None:
     try:
         for tally in tallies:
             outcomes[tally.outcome] += 1
-            remains += tally.remains
+            remains += not tally.settled
             cells = tally._asdict() | {"dry_run": dry_run}
             click.echo(json.dumps(cells) if as_json else "\t".join(plain(each) for each in tally))
             if sum(outcomes.values()) % PAGE == 0 and sys.stderr.isatty() and not sys.stdout.isatty():

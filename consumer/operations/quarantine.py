@@ -15,6 +15,9 @@ from consumer.postgres.settlement import DONE, Fate, Judged, Rehearsal, Settleme
 _TRIES = 4
 """How often a page is tried while PostgreSQL fails."""
 
+_RETRIED = frozenset((*DONE, "already retried"))
+_DISCARDED = frozenset(("discarded", "already discarded"))
+
 _T = TypeVar("_T")
 
 
@@ -27,11 +30,7 @@ class Tally(NamedTuple):
     offset: int | None
     outcome: str
     error: str | None
-
-    @property
-    def remains(self) -> bool:
-        """Whether the message still waits for somebody, or was not there to begin with."""
-        return self.outcome not in (*DONE, "already retried", "discarded", "already discarded")
+    settled: bool  # as was asked for, now or before
 
 
 def judge(decoder: Decoder, value: bytes | None, kept: tuple[int, int]) -> AuditRecord | Rejected:
@@ -68,7 +67,7 @@ class Quarantine:
         for page in self._settlement.pages(selection, whole=True):
             named -= {message.id for message in page}
             judged: list[Judged] = [(message, judge(decoder, message.value(), kept)) for message in page]
-            yield from _told(self._persistently(partial(self._settlement.retry, judged, who, rehearsal)))
+            yield from _told(self._persistently(partial(self._settlement.retry, judged, who, rehearsal)), _RETRIED)
         yield from _missing(named)
 
     def discard(self, selection: Selection, who: str, note: str, *, dry_run: bool) -> Iterator[Tally]:
@@ -80,7 +79,7 @@ class Quarantine:
         named = set(selection.ids)
         for page in self._settlement.pages(selection, whole=False):
             named -= {message.id for message in page}
-            yield from _told(self._persistently(partial(self._settlement.discard, page, who, note, dry_run=dry_run)))
+            yield from _told(self._persistently(partial(self._settlement.discard, page, who, note, dry_run=dry_run)), _DISCARDED)
         yield from _missing(named)
 
     def _persistently(self, call: Callable[[], _T]) -> _T:
@@ -95,13 +94,13 @@ class Quarantine:
         return call()
 
 
-def _told(fates: Sequence[Fate]) -> Iterator[Tally]:
+def _told(fates: Sequence[Fate], settled: frozenset[str]) -> Iterator[Tally]:
     for fate in fates:
         message = fate.message
-        yield Tally(message.id, message.topic(), message.partition(), message.offset(), fate.outcome, fate.error)
+        yield Tally(message.id, message.topic(), message.partition(), message.offset(), fate.outcome, fate.error, fate.outcome in settled)
 
 
 def _missing(ids: set[int]) -> Iterator[Tally]:
     """Of messages that were named and that the selection does not hold."""
     for each in sorted(ids):
-        yield Tally(each, None, None, None, "not found", None)
+        yield Tally(each, None, None, None, "not found", None, settled=False)

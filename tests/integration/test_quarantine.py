@@ -1,12 +1,13 @@
 """The quarantine as an operator uses it: real PostgreSQL, the command as a process, a role with audit_operator and nothing else."""
 
+import base64
 import json
 import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace  # noqa: F401
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,20 @@ import pytest
 from consumer.core import actions
 from consumer.core.clock import kept_range
 from consumer.core.decoding import Decoder
+from consumer.core.errors import TransientError
 from consumer.core.event_json import EventEncoder
-from consumer.core.events import Partition
+from consumer.core.events import AuditRecord, Partition
 from consumer.core.pause import Backoff
 from consumer.core.slicing import Cursor, slices_of
-from consumer.operations.quarantine import Quarantine
+from consumer.operations.quarantine import Quarantine, Tally, judge
 from consumer.postgres.connection import connect
 from consumer.postgres.quarantine import Selection
-from consumer.postgres.settlement import Settlement
+from consumer.postgres.settlement import Settlement, StoredMessage
 from consumer.postgres.store import PostgresStore
 from consumer.schemas import event_schema
 from tests.bed.events import ENCODER, FakeMessage, decoder, event, message_value
+from tests.bed.fault_proxy import FaultProxy
+from tests.bed.worker import wait_until
 
 pytestmark = pytest.mark.postgres
 
@@ -313,3 +317,232 @@ class TestRetry:
         assert desk18.command("show", "1").returncode == 0
         done = desk18.command("retry", "--all", "--yes")
         assert (done.returncode, "permission denied" in done.stderr, "Traceback" in done.stderr) == (4, True, False)
+
+
+def waiting(desk: Desk) -> int:
+    """How many connections to the database wait for a lock."""
+    return int(desk.query("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")[0][0])
+
+
+def retry_all(desk: Desk, by: Decoder, url: str | None = None) -> list[Tally]:
+    """`retry --all --yes`, in this process."""
+    settlement = Settlement(lambda: connect(url or desk.operator_url))
+    run = Quarantine(settlement, Backoff(lambda: 0.5), lambda _: None)
+    tallies = list(run.retry(Selection(), by, kept_range(micros(), RETENTION), "sato", dry_run=False))
+    settlement.close()
+    return tallies
+
+
+class TestNeverTwice:
+    """Whoever else writes, and whatever dies."""
+
+    def test_two_retries_and_a_worker_with_the_same_events(self, desk: Desk) -> None:
+        """All three at the same rows at the same moment: each event once, each message settled once, all of it told."""
+        encoder, knowing = EventEncoder(evolved_schema()), Decoder(event_schema(), [evolved_schema()], 1_048_576)
+        events = [now_event() for _ in range(700)]
+        desk.worker([encoder.encode(each) for each in events])
+
+        def upstream_again() -> None:
+            for first in range(0, 700, 50):
+                desk.worker([ENCODER.encode(each) for each in reversed(events[first : first + 50])])
+
+        with psycopg.connect(desk.url) as gate, ThreadPoolExecutor(3) as threads:
+            gate.execute("SELECT FROM audit.quarantine FOR UPDATE")
+            retries = [threads.submit(retry_all, desk, knowing) for _ in range(2)]
+            wait_until(lambda: waiting(desk) == 2, "both retries wait at the same rows")
+            worker = threads.submit(upstream_again)
+            gate.rollback()
+            tallies = [each.outcome for retry in retries for each in retry.result()]
+            worker.result()
+        assert desk.query("SELECT count(*), count(DISTINCT event_id) FROM audit.audit_log") == [(700, 700)]
+        assert desk.query("SELECT status, count(*) FROM audit.quarantine GROUP BY status") == [("retried", 700)]
+        assert desk.query("SELECT count(*), count(DISTINCT quarantine_id) FROM audit.quarantine_history WHERE action = 'retried'") == [
+            (700, 700)
+        ]
+        assert len([each for each in tallies if each in ("written", "duplicate")]) == 700
+        books = desk.query("SELECT written, duplicates, quarantined FROM audit.consumer_position")[0]
+        assert (books[0] + tallies.count("written"), books[0] + books[1], books[2]) == (700, 700, 700)
+
+    def test_a_retry_that_waits_for_a_worker_finds_its_event(self, desk: Desk) -> None:
+        """The worker's transaction holds the event when the retry comes to write it: a duplicate, not a second row."""
+        encoder, knowing = EventEncoder(evolved_schema()), Decoder(event_schema(), [evolved_schema()], 1_048_576)
+        one = now_event()
+        desk.worker([encoder.encode(one)])
+        with psycopg.connect(desk.url) as other, ThreadPoolExecutor(1) as threads:
+            # What a worker does between its COPY and its COMMIT.
+            record = judge(decoder(), ENCODER.encode(one), kept_range(micros(), RETENTION))
+            assert isinstance(record, AuditRecord)
+            other.execute("INSERT INTO audit.event VALUES (%s, %s, %s)", (one["event_id"], one["occurred_at"], record.content_hash))
+            retry = threads.submit(retry_all, desk, knowing)
+            wait_until(lambda: waiting(desk) == 1, "the retry waits for the event's key")
+            other.commit()
+            assert [each.outcome for each in retry.result()] == ["duplicate"]
+        assert desk.query("SELECT count(*) FROM audit.event") == [(1,)]
+
+    def test_a_backend_that_dies_in_the_middle(self, desk: Desk) -> None:
+        """Nothing of the page stays; it is tried again and done once."""
+        encoder, knowing = EventEncoder(evolved_schema()), Decoder(event_schema(), [evolved_schema()], 1_048_576)
+        events = [now_event() for _ in range(3)]
+        desk.worker([encoder.encode(each) for each in events])
+        with psycopg.connect(desk.url) as other, ThreadPoolExecutor(1) as threads:
+            other.execute("INSERT INTO audit.event VALUES (%s, now(), '')", (max(each["event_id"] for each in events),))
+            retry = threads.submit(retry_all, desk, knowing)
+            wait_until(lambda: waiting(desk) == 1, "the retry is in the middle of its transaction")
+            blocked = "datname = current_database() AND wait_event_type = 'Lock'"
+            assert desk.query(f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {blocked}") == [(1,)]
+            wait_until(lambda: waiting(desk) == 1, "it is tried again")
+            other.rollback()
+            assert [each.outcome for each in retry.result()] == ["written"] * 3
+        assert desk.query("SELECT count(*) FROM audit.audit_log") == [(3,)]
+        assert len(desk.history()) == 3
+
+    def test_a_commit_whose_answer_was_lost(self, desk: Desk) -> None:
+        """The page is tried again and found settled: in the log once, told once."""
+        desk.worker([EventEncoder(evolved_schema()).encode(now_event()), b"garbage"])
+        port = int(desk.url.rsplit(":", 1)[1].partition("/")[0])
+        with FaultProxy("127.0.0.1", port) as proxy:
+            proxy.cut_after_request(b"COMMIT")
+            proxied = desk.operator_url.replace(f":{port}/", f":{proxy.port}/")
+            tallies = retry_all(desk, Decoder(event_schema(), [evolved_schema()], 1_048_576), proxied)
+            proxy.wait_for_cut()
+        assert sorted(each.outcome for each in tallies) == ["already retried", "undecodable"]
+        # What failed stays open, so its second try is told too.
+        assert [row[1:3] for row in desk.history()] == [("retried", "written"), *[("retry failed", "undecodable")] * 2]
+        assert desk.query("SELECT count(*) FROM audit.audit_log") == [(1,)]
+
+    def test_a_database_that_stays_down(self) -> None:
+        """After some tries the failure is told."""
+        tries = 0
+
+        def refuse() -> Any:
+            nonlocal tries
+            tries += 1
+            raise psycopg.OperationalError("down")
+
+        settlement = Settlement(refuse)
+        message = StoredMessage(1, (TOPIC, "id", 0, 0), (None, b"", None))
+        settlement.pages = lambda *_, **__: iter([[message]])  # type: ignore[method-assign]
+        run = Quarantine(settlement, Backoff(lambda: 0.5), lambda _: None)
+        with pytest.raises(TransientError):
+            list(run.discard(Selection(), "sato", "why", dry_run=False))
+        assert tries == 4
+
+
+class TestDiscard:
+    """Set aside for good, with who and why."""
+
+    def test_who_and_why(self, desk: Desk) -> None:
+        """A dry run changes nothing; then it is told, and final; the bytes stay."""
+        desk.worker([b"garbage", b"more garbage"])
+        first, second = (row[0] for row in desk.query("SELECT id FROM audit.quarantine ORDER BY id"))
+        before = desk.state()
+        discard = ("discard", "--id", str(first), "--note", "a test of ours", "--by", "suzuki")
+        assert desk.outcomes(*discard) == {first: "discarded"}
+        assert desk.state() == before
+        assert desk.outcomes(*discard, "--yes") == {first: "discarded"}
+        assert desk.query("SELECT value, status, resolved_by FROM audit.quarantine WHERE id = %s", first) == [
+            (b"garbage", "discarded", "suzuki")
+        ]
+        assert desk.query("SELECT quarantine_id, action, outcome, note, who, database_role FROM audit.quarantine_history") == [
+            (first, "discarded", None, "a test of ours", "suzuki", desk.role)
+        ]
+        assert desk.outcomes("retry", "--id", str(first), "--yes", code=9) == {first: "already discarded"}
+        assert desk.outcomes(*discard, "--yes") == {first: "already discarded"}
+        assert desk.outcomes("retry", "--all", code=9) == {second: "undecodable"}
+        assert len(desk.history()) == 1
+
+    def test_a_reason_must_be_given(self, desk18: Desk) -> None:
+        """Without a note, or with a blank one, it is a mistake of usage."""
+        desk18.worker([b"garbage"])
+        for arguments in (["--all", "--yes"], ["--all", "--yes", "--note", "  "]):
+            assert desk18.command("discard", *arguments).returncode == 2
+        assert desk18.query("SELECT status FROM audit.quarantine") == [("open",)]
+
+
+class TestList:
+    """What is there."""
+
+    def test_filters_counts_and_forms(self, desk18: Desk) -> None:
+        """Open ones by default, newest first; counts by reason; one record a line into a pipe, and never a value."""
+        desk18.worker([b"SECRET garbage", message_value(tenant="SECRET", source_ip="SECRET"), b"SECRET"])
+        first, second, third = (row[0] for row in desk18.query("SELECT id FROM audit.quarantine ORDER BY id"))
+        desk18.command("discard", "--id", str(third), "--note", "why", "--yes")
+
+        def ids(*arguments: str) -> list[int]:
+            done = desk18.command("list", "--json", *arguments)
+            assert done.returncode == 0
+            assert "SECRET" not in done.stdout + done.stderr
+            return [json.loads(line)["id"] for line in done.stdout.splitlines()]
+
+        assert ids() == [second, first]
+        assert ids("--status", "any") == [third, second, first]
+        assert ids("--status", "discarded") == [third]
+        assert ids("--reason", "undecodable", "--status", "any", "--limit", "1") == [third]
+        assert ids("--since", "2999-01-01") == []
+        table = desk18.command("list")
+        assert [line.split("\t")[0] for line in table.stdout.splitlines()] == ["id", str(second), str(first)]
+        assert "2 of 2 shown: invalid event (open) 1, undecodable (open) 1" in table.stderr
+        counts = [json.loads(line) for line in desk18.command("list", "--counts", "--status", "any", "--json").stdout.splitlines()]
+        assert [(each["reason"], each["status"], each["messages"]) for each in counts] == [
+            ("invalid event", "open", 1), ("undecodable", "discarded", 1), ("undecodable", "open", 1),
+        ]  # fmt: skip
+
+    def test_a_schema_of_another_version(self, desk18: Desk) -> None:
+        """Said with its remedy and exit code."""
+        with psycopg.connect(desk18.url, autocommit=True) as connection:
+            connection.execute("UPDATE audit.alembic_version SET version_num = '0001'")
+        done = desk18.command("list")
+        assert (done.returncode, "integration-audit migrate" in done.stderr) == (6, True)
+
+
+class TestShow:
+    """Everything about one."""
+
+    def test_everything_about_one(self, desk18: Desk) -> None:
+        """Fields until the error, its place, headers as they came, history; as text, JSON, and the bytes alone."""
+        value = ENCODER.encode(now_event(actor="sato"))[:-1] + b"\x02"  # the boolean at its end is neither 0 nor 1
+        headers = [("source", b"\xff\x00"), ("empty", None), ("source", b"again")]
+        desk18.worker([value], headers=headers)
+        desk18.command("retry", "--all", "--yes", "--by", "suzuki")
+        found = json.loads(desk18.command("show", "1", "--json").stdout)
+        assert base64.b64decode(found["value"]) == value
+        assert found["headers"] == [[name, None if text is None else base64.b64encode(text).decode()] for name, text in headers]
+        assert (found["decoding"]["framing"], found["decoding"]["schema_known"]) == ("Avro single-object", True)
+        assert {each["path"]: each["value"] for each in found["decoding"]["fields"]}["actor"] == "sato"
+        assert found["decoding"]["stops"]["first_byte"] == len(value) - 1
+        assert found["decoding"]["stops"]["field"] == "change.enabled"
+        assert found["today"]["reason"] == "undecodable"
+        assert [(each["action"], each["outcome"], each["who"]) for each in found["history"]] == [("retry failed", "undecodable", "suzuki")]
+        text = desk18.command("show", "1").stdout
+        assert ">02" in text
+        assert "a boolean that is neither 0 nor 1" in text
+        assert "retry failed by suzuki" in text
+        raw = subprocess.run(
+            [sys.executable, "-m", "consumer", "quarantine", "show", "1", "--raw"],
+            env={**os.environ, "AUDIT_DATABASE_URL": desk18.operator_url}, capture_output=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert raw.stdout == value
+        assert desk18.command("show", "4711").returncode == 2
+
+    def test_the_field_that_breaks_the_contract_is_marked(self, desk18: Desk) -> None:
+        """A well-formed message: the place is that of the field; and what is fit for the log now is said to be."""
+        desk18.worker([ENCODER.encode(now_event(source_ip="x\x1b[31m"))])
+        found = json.loads(desk18.command("show", "1", "--json").stdout)
+        assert found["decoding"]["stops"]["field"] == "source_ip"
+        done = desk18.command("show", "1")
+        assert "\x1b" not in done.stdout
+        desk18.worker([EventEncoder(evolved_schema()).encode(now_event())])
+        assert "no schema is known with this fingerprint" in desk18.command("show", "2").stdout
+
+    def test_headers_come_back_as_they_were(self, desk18: Desk) -> None:
+        """A decoder that looks at headers sees those of the message."""
+        headers = [("id", b"\x00\x01"), ("none", None), ("id", b"")]
+        desk18.worker([b"garbage", b"garbage"], headers=headers)
+        desk18.worker([b"garbage"])
+        settlement = Settlement(lambda: connect(desk18.operator_url))
+        (page,) = settlement.pages(Selection(), whole=True)
+        settlement.close()
+        assert [message.headers() for message in page] == [headers, headers, None]
+        assert [(each.topic(), each.partition(), each.offset(), each.key(), each.value()) for each in page] == [
+            (TOPIC, 0, number, b"acme", b"garbage") for number in range(3)
+        ]
