@@ -41,7 +41,7 @@ lint: $(VENV)/dev.stamp ## Linters, types, layers, SQL.
 test: lint ## The whole suite (ARGS="-k name" for a part); Kafka tests need Java and Maven.
 	$(BIN)/python -m pytest $(ARGS)
 
-chaos: $(VENV)/dev.stamp ## Random faults on a real Kafka and PostgreSQL, then the verdict: MINUTES=5 SEED=n WORKERS=3 PROTOCOL=classic|consumer RATE=300 JSON=file.
+chaos: $(VENV)/dev.stamp ## Random faults on a real Kafka and PostgreSQL, then the verdict: MINUTES=5 SEED=n WORKERS=3, and more in CONTRIBUTING.
 	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) --workers $(or $(WORKERS),3) --rate $(or $(RATE),300) \
 		$(if $(SEED),--seed $(SEED)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(JSON),--json $(JSON))
 

@@ -3,8 +3,9 @@
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ class Outcome:
     checks: list[Check]
     load: dict[str, int]
     recoveries: list[dict[str, Any]]
+    said: dict[str, int]
+    """How often the workers logged each event's name; floods are limited by the workers themselves."""
     drained_after: float | None
     """Seconds from the end of the load until everything was accounted for."""
     account: Account
@@ -63,6 +66,7 @@ class Outcome:
             "seconds": plan.seconds,
             "faults": [str(fault) for fault in plan.faults],
             "load": self.load,
+            "workers_said": self.said,
             "offsets": sum(self.topic.ends.values()),
             "drained_after_s": self.drained_after,
             "recoveries": self.recoveries,
@@ -114,9 +118,16 @@ class Run:
                 *self._reconcile(),
             ]
         return Outcome(
-            self._plan, checks, dict(load.account.counts), recoveries(watch, self._ended), took if drained else None, load.account, topic,
-            self._database,
-        )  # fmt: skip
+            plan=self._plan,
+            checks=checks,
+            load=dict(load.account.counts),
+            recoveries=recoveries(watch, self._ended),
+            said=self._said(),
+            drained_after=took if drained else None,
+            account=load.account,
+            topic=topic,
+            database=self._database,
+        )
 
     @contextmanager
     def _site(self) -> Iterator[Site]:
@@ -199,6 +210,14 @@ class Run:
             Check("no position ever moved back", watch.looks, watch.steps_back),
         ]
 
+    def _said(self) -> dict[str, int]:
+        names: Counter[str] = Counter()
+        for log in self._folder.glob("worker-*.log"):
+            for line in log.read_text(errors="replace").splitlines():
+                with suppress(ValueError):  # a process that is killed leaves half a line
+                    names[json.loads(line)["event"]] += 1
+        return dict(names.most_common())
+
     def _reconcile(self) -> list[Check]:
         if "reconcile" not in COMMANDS:
             return []
@@ -239,6 +258,7 @@ def table(outcome: Outcome) -> Iterator[str]:
     for row in outcome.recoveries:
         yield f"  {row['fault']:<36} {_shown(row, 'alone'):<28} {_shown(row, 'overlapped')}"
     yield ""
+    yield f"workers: {json.dumps(outcome.said)}"
     yield f"load: {json.dumps(outcome.load)}; {sum(outcome.topic.ends.values())} offsets, {len(outcome.topic.messages)} messages"
 
 

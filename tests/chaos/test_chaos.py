@@ -59,6 +59,7 @@ def test_the_run_tried_what_it_is_there_to_try(outcome: Outcome) -> None:
     assert checks["every delivered event is in the log once, as it was sent"] > 1_000
     assert checks["quarantine holds the hostile and the conflicting, byte for byte"] > 50
     assert all(outcome.load.get(what, 0) > 0 for what in ("duplicate", "conflict", "hostile", "tombstone", "transaction aborted"))
+    assert all(outcome.said.get(what, 0) > 0 for what in ("held", "client error", "stopped"))
 
 
 @pytest.fixture
