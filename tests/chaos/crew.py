@@ -21,9 +21,15 @@ class Member:
 
     name: str
     process: "subprocess.Popen[bytes]"
+    log: Path
     frozen: bool = False
     deadline: float = 0.0
     """By when it must have stopped, once it was asked to."""
+
+    @property
+    def unheard(self) -> bool:
+        """It has not said a word yet: a signal then meets an interpreter that still imports, and ends it, as it does any program."""
+        return not self.log.stat().st_size
 
     def signal(self, number: int) -> None:
         """Sends a signal, which nobody gets where the process has ended meanwhile."""
@@ -65,9 +71,10 @@ class Crew:
         name = f"worker-{self.started}"
         # The kernel ends it when the run is gone, however that went: a frozen worker would stay for ever.
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        with (self._folder / f"{name}.log").open("wb") as log:
+        path = self._folder / f"{name}.log"
+        with path.open("wb") as log:
             process = subprocess.Popen([*tied, sys.executable, "-m", "consumer", "run"], env=self._environment, stdout=log, stderr=log)
-        member = Member(name, process)
+        member = Member(name, process, path)
         self.members.append(member)
         return member
 
@@ -122,7 +129,7 @@ class Crew:
             if code is None:
                 self.deaths.append(f"{member.name} did not stop within {GRACE:.0f} s of SIGTERM")
                 self._end(member)
-            elif code:
+            elif code and not (code == -signal.SIGTERM and member.unheard):
                 self.deaths.append(f"{member.name} ended with {code} after SIGTERM")
 
     def _note_death(self, member: Member) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 SESSION_TIMEOUT = 6.0
 """Seconds after which the group gives a silent worker's partitions to others (of the workers' setting, and of the bed's broker)."""
-PAUSE = (1.0, 6.0)
+PAUSE = (1.0, 9.0)
 """Seconds between the end of a fault and the next one on the same part: time in which something can be written."""
 PROTOCOLS = ("classic", "consumer")
 
