@@ -43,18 +43,27 @@ class Database:
 
 
 def end_offsets(admin: AdminClient, topic: str, partitions: int) -> dict[int, int]:
-    """Where each partition ends for a reader of committed messages, once no transaction is open. Raises KafkaException."""
+    """Where each partition ends for a reader of committed messages, once no transaction is open."""
     places = [TopicPartition(topic, number) for number in range(partitions)]
 
     def ask(level: IsolationLevel) -> dict[int, int]:
-        asked = admin.list_offsets({place: OffsetSpec.latest() for place in places}, isolation_level=level, request_timeout=10)  # type: ignore[no-untyped-call]
+        wanted = {place: OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
+        asked = admin.list_offsets(wanted, isolation_level=level, request_timeout=10)
         return {place.partition: future.result(15).offset for place, future in asked.items()}
 
     deadline = time.monotonic() + 60
-    while (stable := ask(IsolationLevel.READ_COMMITTED)) != ask(IsolationLevel.READ_UNCOMMITTED):
-        assert time.monotonic() < deadline, "a transaction stays open"
+    while True:
+        try:
+            stable, ends = ask(IsolationLevel.READ_COMMITTED), ask(IsolationLevel.READ_UNCOMMITTED)
+        except KafkaException:
+            # FENCED_LEADER_EPOCH, for one: the broker was started anew since this client last looked.
+            if time.monotonic() > deadline:
+                raise
+        else:
+            if stable == ends:
+                return stable
+            assert time.monotonic() < deadline, "a transaction stays open"
         time.sleep(0.2)
-    return stable
 
 
 def read_topic(client: Mapping[str, Any], topic: str, ends: Mapping[int, int]) -> Topic:
