@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import click
@@ -12,6 +13,7 @@ from consumer.cli.wiring import database_connector, make_decoder
 from consumer.core.errors import TransientError
 from consumer.kafka.topics import Topics
 from consumer.postgres import reading
+from consumer.postgres.connection import Connection
 from consumer.postgres.migrate import HEAD_REVISION
 from consumer.postgres.positions import read_state
 from consumer.settings import Settings, load_settings
@@ -29,13 +31,14 @@ class Finding(NamedTuple):
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
-def command(*, as_json: bool) -> None:
+@click.option("--operator", is_flag=True, help="Look for an operator's rights too (the commands of quarantine).")
+def command(*, as_json: bool, operator: bool) -> None:
     """Say what is wrong with settings, connections, privileges and the schema's version, and the remedy. Changes nothing."""
     settings = load_settings(os.environ)
     settings.require_kafka()
     settings.require_database()
     make_decoder(settings)
-    findings = [Finding("settings", "valid"), *_database(settings), *_kafka(settings)]
+    findings = [Finding("settings", "valid"), *_database(settings, operator=operator), *_kafka(settings)]
     if as_json:
         click.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:
@@ -44,7 +47,7 @@ def command(*, as_json: bool) -> None:
         raise click.exceptions.Exit(ExitCode.DIFFERENCES)
 
 
-def _database(settings: Settings) -> list[Finding]:
+def _database(settings: Settings, *, operator: bool) -> list[Finding]:
     connect = database_connector(settings)
     try:
         state = read_state(connect)
@@ -65,12 +68,17 @@ def _database(settings: Settings) -> list[Finding]:
     findings.append(Finding("schema", HEAD_REVISION))
     if state.superuser:
         findings.append(Finding("role", f"{state.role} is a superuser (works, but is more than the worker needs)"))
-    _, missing = reading.rows_of(connect, reading.MISSING_PRIVILEGES)
-    lacking = ", ".join(row[0] for row in missing)
-    findings.append(
-        Finding("privileges", f"missing: {lacking}" if lacking else "complete", f"GRANT audit_writer TO {state.role}" if lacking else "")
-    )
+    findings.append(_privileges(connect, "privileges", reading.MISSING_PRIVILEGES, f"GRANT audit_writer TO {state.role}"))
+    if operator:
+        remedy = f"GRANT audit_operator TO {state.role}"
+        findings.append(_privileges(connect, "operator's privileges", reading.MISSING_OPERATOR_PRIVILEGES, remedy))
     return findings
+
+
+def _privileges(connect: Callable[[], Connection], what: str, question: str, remedy: str) -> Finding:
+    _, missing = reading.rows_of(connect, question)
+    lacking = ", ".join(row[0] for row in missing)
+    return Finding(what, f"missing: {lacking}", remedy) if lacking else Finding(what, "complete")
 
 
 def _kafka(settings: Settings) -> list[Finding]:

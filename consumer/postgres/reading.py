@@ -28,6 +28,14 @@ FROM (VALUES ('audit.audit_log', 'INSERT'), ('audit.event', 'SELECT'), ('audit.e
              ('audit.quarantine', 'INSERT'), ('audit.source_gap', 'INSERT')) AS needed (relation, privilege)
 WHERE NOT has_table_privilege(relation, privilege)"""
 
+# Column by column: an operator may change only how a message was settled, and tell only what PostgreSQL does not know itself.
+MISSING_OPERATOR_PRIVILEGES = """
+SELECT privilege || ' on ' || relation
+FROM (VALUES ('audit.quarantine', 'SELECT'), ('audit.quarantine', 'UPDATE'), ('audit.quarantine_history', 'SELECT'),
+             ('audit.quarantine_history', 'INSERT'), ('audit.audit_log', 'INSERT'), ('audit.event', 'SELECT'),
+             ('audit.event', 'INSERT')) AS needed (relation, privilege)
+WHERE NOT has_any_column_privilege(relation, privilege)"""
+
 
 def rows_of(
     connect: Callable[[], Connection], question: str, parameters: Sequence[Any] | Mapping[str, Any] = ()

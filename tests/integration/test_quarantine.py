@@ -26,6 +26,7 @@ from consumer.core.slicing import Cursor, slices_of
 from consumer.operations.quarantine import Quarantine, Tally, judge
 from consumer.postgres.connection import connect
 from consumer.postgres.quarantine import Selection
+from consumer.postgres.reading import MISSING_OPERATOR_PRIVILEGES, rows_of
 from consumer.postgres.settlement import Settlement, StoredMessage
 from consumer.postgres.store import PostgresStore
 from consumer.schemas import event_schema
@@ -317,6 +318,22 @@ class TestRetry:
         assert desk18.command("show", "1").returncode == 0
         done = desk18.command("retry", "--all", "--yes")
         assert (done.returncode, "permission denied" in done.stderr, "Traceback" in done.stderr) == (4, True, False)
+
+    def test_check_knows_what_an_operator_needs(self, desk: Desk) -> None:
+        """Complete for audit_operator; a worker lacks all that settles a message, a reader all that writes."""
+
+        def missing(role: str) -> set[str]:
+            def as_role() -> Any:
+                connection = connect(desk.url)
+                connection.execute(f"SET ROLE {role}")  # type: ignore[call-overload]
+                return connection
+
+            return {row[0] for row in rows_of(as_role, MISSING_OPERATOR_PRIVILEGES)[1]}
+
+        history = {"SELECT on audit.quarantine_history", "INSERT on audit.quarantine_history"}
+        assert missing("audit_operator") == set()
+        assert missing("audit_writer") == {"SELECT on audit.quarantine", "UPDATE on audit.quarantine", *history}
+        assert "UPDATE on audit.quarantine" in missing("audit_reader")
 
 
 def waiting(desk: Desk) -> int:
