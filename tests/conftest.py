@@ -1,7 +1,7 @@
 """The fixtures of the bed, for all tests."""
 
 from tests.bed.kafka import kafka_broker, kafka_proxy, new_topic, topic
-from tests.bed.postgres import any_database, any_postgres, database, oldest_postgres, postgres
+from tests.bed.postgres import any_database, any_postgres, database, oldest_postgres, postgres, postgres_proxy
 
 __all__ = [
     "any_database",
@@ -12,5 +12,6 @@ __all__ = [
     "new_topic",
     "oldest_postgres",
     "postgres",
+    "postgres_proxy",
     "topic",
 ]

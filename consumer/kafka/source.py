@@ -71,6 +71,7 @@ class KafkaSource:
         self._started: set[Partition] = set()
         self._unsettled: set[Partition] = set()
         self._held = False
+        self._dead = False
         try:
             self._consumer = Consumer({**self._config, "on_commit": self._on_commit, "error_cb": self._on_error})
         except KafkaException as error:
@@ -84,6 +85,8 @@ class KafkaSource:
 
     def close(self) -> None:
         """Leaves the group."""
+        if self._dead:  # it has no group any more, and its close() would not return
+            return
         try:
             self._consumer.close()
         except (KafkaException, RuntimeError) as error:
@@ -203,8 +206,12 @@ class KafkaSource:
 
     def _failed(self, error: KafkaError) -> Exception:
         if error.fatal() or error.code() == _FATAL:
-            return FatalSourceError(error.name())
+            return self._died(error)
         return SourceFailedError(error.name())
+
+    def _died(self, error: KafkaError) -> FatalSourceError:
+        self._dead = True
+        return FatalSourceError(error.name())
 
     def _is_error(self, message: KafkaMessage) -> bool:
         error = message.error()
@@ -212,7 +219,7 @@ class KafkaSource:
             return False
         # A fatal error arrives as one message whose fatal() may be false, and then nothing comes for ever.
         if error.fatal() or error.code() == _FATAL:
-            raise FatalSourceError(error.name())
+            raise self._died(error)
         if error.code() == _NO_OFFSET:
             self.unsettle(Partition(message.topic() or "", message.partition() or 0))
         elif error.code() not in _HARMLESS:

@@ -1,7 +1,7 @@
 """Events for tests, in the three forms they take."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from consumer.core.decoding import Decoder
@@ -34,6 +34,16 @@ def event(change: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]
 def message_value(change: dict[str, Any] | None = None, **fields: Any) -> bytes:
     """An event as the bytes of a message."""
     return ENCODER.encode(event(change, **fields))
+
+
+def events(count: int) -> list[dict[str, Any]]:
+    """So many events in the contract's JSON form."""
+    return [event() for _ in range(count)]
+
+
+def encoded(several: Iterable[dict[str, Any]]) -> list[bytes]:
+    """Events as the bytes of messages."""
+    return [ENCODER.encode(each) for each in several]
 
 
 class FakeMessage:

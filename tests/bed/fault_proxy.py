@@ -4,6 +4,7 @@ It reads bytes, not protocols; behind TLS `cut_after_request` and `cut_before_re
 """
 
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -13,6 +14,9 @@ from types import TracebackType
 from typing import Self
 
 _CHUNK = 65_536
+
+Needle = bytes | re.Pattern[bytes]
+"""What a request holds, to the letter or as a pattern."""
 
 
 class _Link:
@@ -52,6 +56,10 @@ class _Link:
                 return
             if fault == "after":
                 self._muted.set()
+            if fault == "freeze":
+                self._proxy.freeze()
+                self._proxy._tripped.set()
+                self._proxy._hold_up()
             if not self._write(self._server, data):
                 return
 
@@ -99,7 +107,7 @@ class FaultProxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._delay = 0.0
-        self._trap: tuple[bytes, str] | None = None
+        self._trap: tuple[re.Pattern[bytes], str] | None = None
         self._tripped = threading.Event()
         self._listener: socket.socket | None = None
         self.port = port
@@ -156,18 +164,23 @@ class FaultProxy:
         """Holds every chunk of bytes up for a time, in each direction; 0 ends it."""
         self._delay = seconds
 
-    def cut_after_request(self, needle: bytes) -> None:
+    def cut_after_request(self, needle: Needle) -> None:
         """Lets the next request that holds `needle` reach the server, waits for its answer, drops that and cuts: outcome unknown."""
         self._tripped.clear()
-        self._trap = (needle, "after")
+        self._trap = (_pattern(needle), "after")
 
-    def cut_before_request(self, needle: bytes) -> None:
+    def cut_before_request(self, needle: Needle) -> None:
         """Cuts in place of passing on the next request that holds `needle`."""
         self._tripped.clear()
-        self._trap = (needle, "before")
+        self._trap = (_pattern(needle), "before")
+
+    def freeze_before_request(self, needle: Needle) -> None:
+        """Freezes in place of passing on the next request that holds `needle`; it passes after the thaw."""
+        self._tripped.clear()
+        self._trap = (_pattern(needle), "freeze")
 
     def wait_for_cut(self, timeout: float = 30.0) -> None:
-        """Waits until the cut that was asked for has happened."""
+        """Waits until the cut or freeze that was asked for has happened."""
         assert self._tripped.wait(timeout), "no such request came"
 
     def _accept_all(self, listener: socket.socket) -> None:
@@ -199,7 +212,7 @@ class FaultProxy:
 
     def _fault_for(self, data: bytes) -> str | None:
         with self._lock:  # one request springs the trap, whichever connection it comes on
-            if self._trap is None or self._trap[0] not in data:
+            if self._trap is None or not self._trap[0].search(data):
                 return None
             fault, self._trap = self._trap[1], None
             return fault
@@ -207,3 +220,7 @@ class FaultProxy:
     def _forget(self, link: _Link) -> None:
         with self._lock:
             self._links.discard(link)
+
+
+def _pattern(needle: Needle) -> re.Pattern[bytes]:
+    return re.compile(re.escape(needle)) if isinstance(needle, bytes) else needle

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from consumer.postgres.migrate import migrate
+from tests.bed.fault_proxy import FaultProxy
 from tests.bed.kafka import free_port
 from tests.bed.needs import missing
 
@@ -177,6 +178,13 @@ def any_postgres(request: pytest.FixtureRequest) -> PostgresServer:
 def database(postgres: PostgresServer) -> str:
     """A fresh migrated database; its URL."""
     return postgres.new_database()
+
+
+@pytest.fixture
+def postgres_proxy(postgres: PostgresServer) -> Iterator[FaultProxy]:
+    """A way to the newest major that can be cut."""
+    with FaultProxy("127.0.0.1", postgres.port) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -5,14 +5,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from tests.bed.kafka import KafkaBroker
+
+BOOKS = ("written", "duplicates", "quarantined", "tombstones", "skipped", "expired")
 
 
 class Workplace:
@@ -45,12 +50,14 @@ class Workplace:
         return done.stderr
 
     @contextmanager
-    def worker(self, **settings: str) -> Iterator["subprocess.Popen[bytes]"]:
-        """A worker in the background."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "consumer", "run"],
-            env={**self.environment, **settings}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+    def worker(
+        self, *, log: Path | None = None, module: str = "consumer", **settings: str
+    ) -> Iterator["subprocess.Popen[bytes]"]:  # fmt: skip
+        """A worker in the background; what it says goes to `log`, where given."""
+        with (log or Path(os.devnull)).open("ab") as ear:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, "run"], env={**self.environment, **settings}, stdout=subprocess.DEVNULL, stderr=ear
+            )
         try:
             yield process
         finally:
@@ -79,9 +86,49 @@ class Workplace:
 
     def books(self) -> dict[str, int]:
         """The sums over all positions."""
-        names = ("written", "duplicates", "quarantined", "tombstones", "skipped", "expired")
-        (row,) = self.query(f"SELECT {', '.join(f'coalesce(sum({name}), 0)::int' for name in names)} FROM audit.consumer_position")
-        return dict(zip(names, row, strict=True))
+        (row,) = self.query(f"SELECT {', '.join(f'coalesce(sum({name}), 0)::int' for name in BOOKS)} FROM audit.consumer_position")
+        return dict(zip(BOOKS, row, strict=True))
+
+    def written(self) -> int:
+        """How many events are in the log, by the books."""
+        return self.books()["written"]
+
+    def committed(self) -> dict[int, int]:
+        """Kafka's committed offset of each partition that has one."""
+        asked = ConsumerGroupTopicPartitions(self.environment["AUDIT_KAFKA_GROUP_ID"])
+        (future,) = self.kafka.admin.list_consumer_group_offsets([asked]).values()
+        return {place.partition: place.offset for place in future.result(30).topic_partitions if place.offset >= 0}
+
+    def positions(self) -> dict[int, int]:
+        """PostgreSQL's position of each partition of the topic as it is now."""
+        question = "SELECT kafka_partition, next_offset FROM audit.consumer_position WHERE kafka_topic_id = %s"
+        return dict(self.query(question, self.kafka.topic_id(self.topic)))
+
+    def assert_committed_after_written(self) -> None:
+        """Kafka is never told of more than PostgreSQL holds."""
+        committed = self.committed()  # first, so that what is written meanwhile can't excuse it
+        positions = self.positions()
+        assert all(offset <= positions[number] for number, offset in committed.items()), (committed, positions)
+
+    def members(self) -> int:
+        """How many members the group has."""
+        group = self.environment["AUDIT_KAFKA_GROUP_ID"]
+        return len(self.kafka.admin.describe_consumer_groups([group])[group].result(30).members)
+
+    def assert_complete(self, events: Sequence[Mapping[str, Any]], **others: int) -> None:
+        """Each event is in log and ledger once, the books say so, and no offset up to the topic's end is unaccounted."""
+        expected = sorted(uuid.UUID(event["event_id"]) for event in events)
+        assert [found for (found,) in self.query("SELECT event_id FROM audit.audit_log ORDER BY 1")] == expected
+        assert [found for (found,) in self.query("SELECT event_id FROM audit.event ORDER BY 1")] == expected
+        assert self.books() == {**dict.fromkeys(BOOKS, 0), "written": len(expected), **others}
+        assert self.positions() == self.ends()
+
+    def ends(self) -> dict[int, int]:
+        """Where each partition of the topic ends."""
+        numbers = self.kafka.admin.list_topics(self.topic, timeout=10).topics[self.topic].partitions
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked = self.kafka.admin.list_offsets({TopicPartition(self.topic, number): latest for number in numbers})
+        return {place.partition: future.result(30).offset for place, future in asked.items()}
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = 60.0) -> None:
