@@ -72,7 +72,7 @@ class PostgresStore:
             if is_missing_partition(error):
                 self._months.clear()
             if isinstance(error, psycopg.errors.LockNotAvailable):
-                self._end_blockers(batch)
+                self._end_blockers(_fence(batch.slices))
             raise as_failure(error) from error
         raise TransientError("PostgreSQL: other writers bring the same events at the same time")
 
@@ -94,6 +94,8 @@ class PostgresStore:
                 found = cursor.fetchall()
                 cursor.execute("COMMIT")
         except psycopg.Error as error:
+            if isinstance(error, psycopg.errors.LockNotAvailable):  # ON CONFLICT, too, waits for whoever is changing the row
+                self._end_blockers((topics, ids, numbers, lows))
             raise as_failure(error) from error
         return {Partition(topic, number): PartitionPosition(topic_id, offset) for topic, number, topic_id, offset in found}
 
@@ -191,11 +193,11 @@ class PostgresStore:
         reasons = tuple(message.reason for _, message in rows)
         return Written(sum(outcome.written), sum(outcome.duplicates), reasons)
 
-    def _end_blockers(self, batch: RenderedBatch) -> None:
+    def _end_blockers(self, positions: tuple[list[str], list[str], list[int], list[int]]) -> None:
         """A frozen worker keeps the lock of its position for ever: its successor ends its backend (same role) and goes on."""
         try:
             with self._keeper.use() as connection:
-                connection.execute(sql.END_BLOCKERS, _fence(batch.slices))
+                connection.execute(sql.END_BLOCKERS, positions)
         except psycopg.Error as error:
             raise as_failure(error) from error
 
