@@ -17,7 +17,7 @@ ILLEGAL_GENERATION, UNKNOWN_MEMBER, REBALANCE_IN_PROGRESS, STALE_EPOCH = 22, 25,
 
 
 class TestFault01ACallbackRaises:
-    """The consumer is rebuilt, and no offset is passed over. (The worker asks for no statistics, so no callback of theirs exists.)"""
+    """The consumer is rebuilt, and no offset is passed over. The worker asks for no statistics, so it has no callback of theirs."""
 
     def test_fault_01_assign(self, place: Workplace) -> None:
         """At the first assignment."""
@@ -129,4 +129,3 @@ class TestFault04OffsetCommitFails:
             inside.run_until(lambda: place.written() == 500, "all is written")
             assert "offset commit failed" in inside.ear.names
         place.assert_complete(expected)
-

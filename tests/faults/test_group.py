@@ -23,7 +23,7 @@ class TestFault07Stall:
         expected = events(2_000)
         place.publish(encoded(expected))
         with worker_inside({**place.environment, **SMALL}, **IMPATIENT) as inside:
-            inside.run_until(lambda: 100 < place.written() and inside.worker._next is not None, "in the middle")
+            inside.run_until(lambda: place.written() > 100 and inside.worker._next is not None, "in the middle")
             wait_until(lambda: place.members() == 0, "the client has left the group")
             inside.run_until(lambda: place.written() == 2_000, "all is written")
             assert "partitions lost" in inside.ear.names
@@ -35,7 +35,7 @@ class TestFault07Stall:
         expected = events(2_000)
         place.publish(encoded(expected))
         with worker_inside({**place.environment, **SMALL}, **IMPATIENT) as inside:
-            inside.run_until(lambda: 100 < place.written() and inside.worker._next is not None, "in the middle")
+            inside.run_until(lambda: place.written() > 100 and inside.worker._next is not None, "in the middle")
             wait_until(lambda: place.members() == 0, "the client has left the group")
             place.drain()
             more = events(100)
@@ -123,7 +123,7 @@ class TestFault09Zombie:
             place.publish(encoded(expected[200:600]))
             postgres_proxy.wait_for_cut()
             frozen.send_signal(signal.SIGSTOP)
-            with place.worker(log=Path("/tmp/other.log")) as other:
+            with place.worker() as other:
                 wait_until(lambda: place.written() == 600, "the other takes over")
                 frozen.send_signal(signal.SIGCONT)
                 postgres_proxy.thaw()
