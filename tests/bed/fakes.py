@@ -1,5 +1,9 @@
-"""In-memory Kafka and PostgreSQL for unit tests; `tests/integration/test_conformance.py` holds them to the real parts."""
+"""In-memory Kafka and PostgreSQL; `tests/integration/test_conformance.py` holds them to the real parts.
 
+The unit tests use them as they are; the simulator (`tests/simulation`) adds time, faults, and other workers.
+"""
+
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -7,6 +11,13 @@ from consumer.core.errors import FencedError, Reason, TransientError
 from consumer.core.events import AuditRecord, Message, Partition, PartitionPosition, PartitionSlice
 from consumer.postgres.store import Written
 from tests.bed.events import FakeMessage
+
+BOOKS = ("written", "duplicates", "quarantined", "tombstones", "skipped", "expired")
+INDEXED_TEXT = 2704
+"""Bytes of an incompressible text that PostgreSQL's index takes."""
+
+PositionKey = tuple[Partition, str]
+"""A partition and its topic's id."""
 
 
 class Range(NamedTuple):
@@ -17,14 +28,101 @@ class Range(NamedTuple):
     high: int
 
 
-class MemoryStore:
-    """What PostgresStore and BackgroundStore do, in dictionaries; a call finishes when `wait` is asked."""
+class Batch(NamedTuple):
+    """A prepared batch."""
+
+    slices: tuple[PartitionSlice, ...]
+
+
+class LogRow(NamedTuple):
+    """A row of the log, with its place in Kafka."""
+
+    key: PositionKey
+    offset: int
+    record: AuditRecord
+
+
+class Effects(NamedTuple):
+    """What a transaction does once it is committed."""
+
+    positions: dict[PositionKey, int]
+    rows: list[LogRow]
+    quarantine: dict[tuple[Partition, str, int], Reason]
+    books: dict[PositionKey, Counter[str]]
+    written: Written
+
+
+class MemoryDatabase:
+    """The tables: what is committed. Fence and ledger can be left out, to see that somebody notices."""
+
+    fence = True
+    ledger = True
 
     def __init__(self) -> None:
-        self.log: dict[str, AuditRecord] = {}
+        self.log: list[LogRow] = []
+        self.known: dict[str, bytes] = {}
+        """The ledger: event id → content hash."""
         self.quarantine: dict[tuple[Partition, str, int], Reason] = {}
-        self.positions: dict[tuple[Partition, str], int] = {}
-        self.books: dict[str, int] = dict.fromkeys(("written", "duplicates", "quarantined", "tombstones", "skipped", "expired"), 0)
+        self.positions: dict[PositionKey, int] = {}
+        self.first: dict[PositionKey, int] = {}
+        self.books: dict[PositionKey, Counter[str]] = {}
+
+    def open_positions(self, wanted: Mapping[Partition, tuple[str, int]]) -> dict[Partition, PartitionPosition]:
+        """As PostgresStore."""
+        for each, (topic_id, low) in wanted.items():
+            if (each, topic_id) not in self.positions:
+                self.positions[each, topic_id] = self.first[each, topic_id] = low
+        return {each: PartitionPosition(topic_id, self.positions[each, topic_id]) for each, (topic_id, _) in wanted.items()}
+
+    def check_fence(self, batch: Batch) -> None:
+        """Raises FencedError where a position is not where the batch begins."""
+        if self.fence and any(self.positions.get((part.partition, part.topic_id)) != part.expected for part in batch.slices):
+            raise FencedError
+
+    def effects(self, batch: Batch) -> Effects:
+        """What the batch would do now; changes nothing."""
+        known: dict[str, bytes] = {}
+        effects = Effects({}, [], {}, {}, Written(0, 0, ()))
+        reasons: list[Reason] = []
+        for part in batch.slices:
+            key = part.partition, part.topic_id
+            effects.positions[key] = part.next_offset
+            books = effects.books[key] = Counter({name: getattr(part, name) for name in ("tombstones", "skipped", "expired")})
+            refused = [(message.offset, message.reason) for message in part.quarantined]
+            for message, record in part.rows:
+                offset = message.offset() or 0
+                content_hash = known.get(record.event_id) or (self.known.get(record.event_id) if self.ledger else None)
+                if content_hash is None and len(record.tenant.encode()) > INDEXED_TEXT:
+                    refused.append((offset, Reason.UNSTORABLE))
+                elif content_hash is None:
+                    known[record.event_id] = record.content_hash
+                    effects.rows.append(LogRow(key, offset, record))
+                    books["written"] += 1
+                elif content_hash == record.content_hash:
+                    books["duplicates"] += 1
+                else:
+                    refused.append((offset, Reason.CONFLICT))
+            books["quarantined"] += len(refused)
+            effects.quarantine.update({(*key, offset): reason for offset, reason in refused})
+            reasons += [reason for _, reason in refused]
+        counted = sum(effects.books.values(), Counter())
+        return effects._replace(written=Written(counted["written"], counted["duplicates"], tuple(reasons)))
+
+    def commit(self, effects: Effects) -> None:
+        """Makes it true."""
+        self.positions.update(effects.positions)
+        self.log += effects.rows
+        self.known.update((row.record.event_id, row.record.content_hash) for row in effects.rows)
+        self.quarantine.update(effects.quarantine)
+        for key, counts in effects.books.items():
+            self.books.setdefault(key, Counter()).update(counts)
+
+
+class MemoryStore:
+    """What PostgresStore and BackgroundStore do; a call finishes when `wait` is asked."""
+
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        self.database = database or MemoryDatabase()
         self.failures: list[Exception] = []
         """Raised by the next calls, one each, before anything is done."""
         self.lost_answers = 0
@@ -33,20 +131,34 @@ class MemoryStore:
 
     def session(self) -> "MemoryStore":
         """Another worker's view of the same database."""
-        other = MemoryStore()
-        other.log, other.quarantine, other.positions, other.books = self.log, self.quarantine, self.positions, self.books
-        return other
+        return MemoryStore(self.database)
+
+    @property
+    def log(self) -> list[LogRow]:
+        """The rows of the log."""
+        return self.database.log
+
+    @property
+    def positions(self) -> dict[PositionKey, int]:
+        """Where the partitions stand."""
+        return self.database.positions
+
+    @property
+    def books(self) -> dict[str, int]:
+        """The sums over all positions."""
+        counted = sum(self.database.books.values(), Counter())
+        return {name: counted[name] for name in BOOKS}
 
     @property
     def busy(self) -> bool:
         """As BackgroundStore."""
         return self._call is not None
 
-    def prepare(self, slices: Sequence[PartitionSlice]) -> "Batch":
+    def prepare(self, slices: Sequence[PartitionSlice]) -> Batch:
         """As PostgresStore."""
         return Batch(tuple(slices))
 
-    def start_write(self, batch: "Batch") -> None:
+    def start_write(self, batch: Batch) -> None:
         """As BackgroundStore."""
         self._call = lambda: self.write(batch)
 
@@ -54,7 +166,7 @@ class MemoryStore:
         """As BackgroundStore."""
         self._call = lambda: self.open_positions(wanted)
 
-    def wait(self, _timeout: float) -> bool:
+    def wait(self, timeout: float) -> bool:
         """As BackgroundStore; never waits."""
         return self.busy
 
@@ -73,51 +185,22 @@ class MemoryStore:
     def open_positions(self, wanted: Mapping[Partition, tuple[str, int]]) -> dict[Partition, PartitionPosition]:
         """As PostgresStore."""
         self._fail()
-        return {
-            each: PartitionPosition(topic_id, self.positions.setdefault((each, topic_id), low)) for each, (topic_id, low) in wanted.items()
-        }
+        return self.database.open_positions(wanted)
 
-    def write(self, batch: "Batch") -> Written:
+    def write(self, batch: Batch) -> Written:
         """As PostgresStore."""
         self._fail()
-        slices = batch.slices
-        if any(self.positions.get((part.partition, part.topic_id)) != part.expected for part in slices):
-            raise FencedError
-        written = duplicates = 0
-        reasons: list[Reason] = []
-        for part in slices:
-            key = part.partition, part.topic_id
-            self.positions[key] = part.next_offset
-            for message in part.quarantined:
-                self.quarantine[*key, message.offset] = message.reason
-                reasons.append(message.reason)
-            for message, record in part.rows:
-                known = self.log.setdefault(record.event_id, record)
-                if known is record:
-                    written += 1
-                elif known.content_hash == record.content_hash:
-                    duplicates += 1
-                else:
-                    self.quarantine[*key, message.offset() or 0] = Reason.CONFLICT
-                    reasons.append(Reason.CONFLICT)
-            for name in ("tombstones", "skipped", "expired"):
-                self.books[name] += getattr(part, name)
-        for name, count in (("written", written), ("duplicates", duplicates), ("quarantined", len(reasons))):
-            self.books[name] += count
+        self.database.check_fence(batch)
+        effects = self.database.effects(batch)
+        self.database.commit(effects)
         if self.lost_answers:
             self.lost_answers -= 1
             raise TransientError("the answer was lost")
-        return Written(written, duplicates, tuple(reasons))
+        return effects.written
 
     def _fail(self) -> None:
         if self.failures:
             raise self.failures.pop(0)
-
-
-class Batch(NamedTuple):
-    """A prepared batch."""
-
-    slices: tuple[PartitionSlice, ...]
 
 
 class MemorySource:
@@ -142,13 +225,18 @@ class MemorySource:
         """As KafkaSource."""
         return self
 
-    def changed_ids(self) -> dict[str, str]:
+    def changed_ids(self) -> Mapping[str, str] | None:
         """As Topics."""
         return {partition.topic: self.topic_id for partition in self.logs}
 
     def assign(self, *partitions: Partition) -> None:
         """A rebalance gives us partitions."""
         self._assigned.update(partitions)
+
+    def revoke(self, *partitions: Partition) -> None:
+        """A rebalance asks for partitions back."""
+        self.before_revoke()
+        self.lose(*partitions)
 
     def lose(self, *partitions: Partition) -> None:
         """A rebalance takes partitions, without a word."""
@@ -175,10 +263,13 @@ class MemorySource:
         if partition in self._assigned:
             self._at[partition] = offset
 
-    def consume(self, max_messages: int, _timeout: float) -> list[Message]:
+    def consume(self, max_messages: int, timeout: float) -> list[Message]:
         """As KafkaSource."""
         if self.failures:
             raise self.failures.pop(0)
+        for partition, at in list(self._at.items()):
+            if not self.low.get(partition, 0) <= at <= len(self.logs[partition]):  # the client lost its offset, and says so
+                self.unsettle(partition)
         found: list[Message] = []
         while not self.held:
             ready = [each for each, at in self._at.items() if at < len(self.logs[each])]
