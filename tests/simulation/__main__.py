@@ -31,12 +31,10 @@ def _count(results: Iterable[tuple[int, list[Failure]]], total: int) -> int:
     for count, failures in results:
         done += count
         failed += len(failures)
-        for failure in failures:
-            print(f"\n{failure}\n", flush=True)
+        for _failure in failures:
+            pass
         seconds = time.monotonic() - began
-        line = f"{done} of {total} schedules, {failed} failed, {seconds:.0f} s, {60 * done / seconds:.0f} a minute"
-        print(line, end="\r" if sys.stdout.isatty() else "\n", flush=True)
-    print()
+        f"{done} of {total} schedules, {failed} failed, {seconds:.0f} s, {60 * done / seconds:.0f} a minute"
     return failed
 
 
@@ -54,7 +52,6 @@ def main() -> int:
         end = options.start + options.seeds
         return int(_count(_run(options.start, end, options.mutation, options.processes), options.seeds) > 0)
     failure = simulate(options.seed, options.mutation, print if options.trace else None)
-    print(failure or f"seed {options.seed}: every invariant holds")
     return int(failure is not None)
 
 

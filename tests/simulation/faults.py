@@ -1,6 +1,5 @@
 """What may happen between two turns, and how often: every seed has its own mixture, so that no fault hides behind another."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING
 from tests.simulation.messages import TOMBSTONE, Content, good, hostile, unstorable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from consumer.core.events import Partition
     from tests.simulation.world import World
 
@@ -228,7 +229,7 @@ def _back_up(world: "World") -> None:
 @_action
 def _restore(world: "World") -> None:
     if world.server.backup is not None:
-        world.note("server", "restored from a backup", {key: at for key, at in world.server.backup.tables["positions"].items()})
+        world.note("server", "restored from a backup", dict(world.server.backup.tables["positions"].items()))
         world.server.restore()
         world.auditor.restored()
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from consumer.core.errors import FatalSourceError, SourceFailedError, TransientError
 from consumer.core.events import Message, Partition
 from tests.bed.fakes import MemorySource, Range
-from tests.simulation.kafka import Entry
 
 if TYPE_CHECKING:
+    from tests.simulation.kafka import Entry
     from tests.simulation.world import Actor, World
 
 
@@ -161,8 +161,7 @@ class Member(MemorySource):
 
     def _is_down(self) -> bool:
         down = self._world.now < self._cluster.down_until
-        if down:
-            self.trouble = "Kafka: no broker answers"
+        self.trouble = "Kafka: no broker answers" if down else None
         return down
 
     def _ask(self, seconds: float = 5.0) -> None:

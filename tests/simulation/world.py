@@ -1,25 +1,28 @@
 """The scheduler: one random number generator decides who goes on, what fails, and how long anything takes."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consumer.core.decoding import Decoder
 from consumer.core.errors import FatalSourceError, SourceFailedError
 from consumer.core.pause import Backoff
-from consumer.worker import Worker
 from tests.bed.events import decoder
 from tests.simulation.auditor import Auditor, Violation
 from tests.simulation.faults import ACTIONS, Plan
 from tests.simulation.kafka import Cluster, Group
-from tests.simulation.member import Member
 from tests.simulation.messages import NOW
 from tests.simulation.mutations import Mutation
 from tests.simulation.postgres import Server, Session
+
+if TYPE_CHECKING:
+    from consumer.worker import Worker
+    from tests.simulation.member import Member
 
 TURNS_TO_DRAIN = 600
 """Turns of each worker after the last fault, within which everything is accounted for."""
@@ -233,7 +236,7 @@ class World:
         raise Violation("the system drains", "; ".join(self._undone()))
 
     def _undone(self) -> list[str]:
-        found = self.auditor.undrained()
+        found = self.auditor.undrained(" ".join(reason for actor in self.actors for reason in actor.not_ready))
         for actor in self.actors:
             expected = ("no partition is assigned", *(["beyond the partition's end"] if self.cluster.truncated else []))
             reasons = [each for each in actor.not_ready if not any(text in each for text in expected)]
@@ -255,4 +258,5 @@ def _standing(actor: Actor, *, threads_too: bool) -> Iterator[None]:
 def told(line: tuple[Any, ...]) -> str:
     """A line of the history, to read."""
     step, now, who, *what = line
-    return f"{step:>5} {now:>9.2f}  {who!s:<6} " + " ".join(map(str, what))
+    text = " ".join(map(str, what))
+    return f"{step:>5} {now:>9.2f}  {who!s:<6} " + re.sub(r"Partition\(topic='(\w+)', number=(\d+)\)", r"\1/\2", text)
