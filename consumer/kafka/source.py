@@ -61,8 +61,8 @@ class KafkaSource:
         self.topics = topics
         self.before_revoke: Callable[[], None] = lambda: None
         """Called inside the callback before partitions are given up: the time to finish a write."""
-        self.trouble: str | None = None
-        """What keeps messages from coming, as far as the client says it; None after a message came."""
+        self._trouble: str | None = None
+        self._unreachable_since: int | None = None  # how many questions had been asked of the brokers then
         self._open()
 
     def _open(self) -> None:
@@ -91,6 +91,19 @@ class KafkaSource:
             self._consumer.close()
         except (KafkaException, RuntimeError) as error:
             self._report("consumer did not close cleanly", error=type(error).__name__)
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps messages from coming, as far as the client says it.
+
+        None after a message came; brokers that were out of reach need only answer a later question, for there may be no message to come.
+        """
+        if self._unreachable_since is None:
+            return self._trouble
+        if self.topics.answered > self._unreachable_since:
+            self._unreachable_since = None
+            return self._trouble
+        return "Kafka: no broker answers"
 
     @property
     def assigned(self) -> frozenset[Partition]:
@@ -153,7 +166,7 @@ class KafkaSource:
         if any(message.error() is not None for message in messages):
             messages = [message for message in messages if not self._is_error(message)]
         if messages:
-            self.trouble = None
+            self._trouble = self._unreachable_since = None
             if self._unsettled:
                 messages = [each for each in messages if Partition(each.topic() or "", each.partition() or 0) in self._started]
         return messages  # type: ignore[return-value] # the client's stubs take headers for a list of any pairs
@@ -223,7 +236,7 @@ class KafkaSource:
         if error.code() == _NO_OFFSET:
             self.unsettle(Partition(message.topic() or "", message.partition() or 0))
         elif error.code() not in _HARMLESS:
-            self.trouble = f"Kafka: {error.name()}"
+            self._trouble = f"Kafka: {error.name()}"
         self._report("consumer error", error=error.name(), topic=message.topic(), partition=message.partition())
         return True
 
@@ -277,6 +290,6 @@ class KafkaSource:
         try:
             self._report("client error", error=error.name())
             if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
-                self.trouble = "Kafka: no broker answers"
+                self._unreachable_since = self.topics.questions
         except BaseException as failure:  # noqa: BLE001 - as above
             self._failure = failure

@@ -37,6 +37,11 @@ class Topics:
             raise refused_settings(error) from error
         self.names = list(topics)
         self._asked: dict[str, Any] | None = None
+        self.questions = 0
+        """How many were asked so far."""
+        self.answered = 0
+        """Which of them was the last that the brokers answered."""
+        self._open_question = 0  # the number of changed_ids' one
 
     def partitions(self) -> dict[Partition, str]:
         """Every partition of the topics, with its topic's id.
@@ -45,20 +50,24 @@ class Topics:
             TransientError: no answer, or a topic that does not exist (yet); ConfigurationError where a right is missing.
         """
         found = self._answers(self._ask())
+        self.answered = self.questions
         return {Partition(name, part.id): str(topic.topic_id) for name, topic in found.items() for part in topic.partitions}
 
     def changed_ids(self) -> dict[str, str] | None:
         """The topics' ids by name, asked without waiting: None until the answer to an earlier call has come."""
         if self._asked is None:
             self._asked = self._ask()
+            self._open_question = self.questions
             return None
         if not all(future.done() for future in self._asked.values()):
             return None
         asked, self._asked = self._asked, None
         try:
-            return {name: str(topic.topic_id) for name, topic in self._answers(asked).items()}
+            ids = {name: str(topic.topic_id) for name, topic in self._answers(asked).items()}
         except TransientError:
             return None
+        self.answered = max(self.answered, self._open_question)
+        return ids
 
     def ranges(self, partitions: Iterable[Partition]) -> dict[Partition, PartitionRange]:
         """Topic id, first and last offset of each partition that exists.
@@ -75,6 +84,7 @@ class Topics:
         return {each: PartitionRange(ids[each], lows[each], highs[each]) for each in wanted}
 
     def _ask(self) -> dict[str, Any]:
+        self.questions += 1
         asked: dict[str, Any] = self._admin.describe_topics(TopicCollection(self.names), request_timeout=TIMEOUT)
         return asked
 
