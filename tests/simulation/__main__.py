@@ -31,17 +31,18 @@ def _count(results: Iterable[tuple[int, list[Failure]]], total: int) -> int:
     for count, failures in results:
         done += count
         failed += len(failures)
-        for _failure in failures:
-            pass
+        for failure in failures:
+            print(f"\n{failure}\n", flush=True)
         seconds = time.monotonic() - began
-        f"{done} of {total} schedules, {failed} failed, {seconds:.0f} s, {60 * done / seconds:.0f} a minute"
+        line = f"{done} of {total} schedules, {failed} failed, {seconds:.0f} s, {60 * done / seconds:.0f} a minute"
+        print(line, end="\r" if sys.stdout.isatty() and done < total else "\n", flush=True)
     return failed
 
 
 def main() -> int:
     """Runs it."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2000, help="how many (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=10_000, help="how many (default: %(default)s)")
     parser.add_argument("--start", type=int, default=0, help="the first one (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--trace", action="store_true", help="with everything that happens, for one seed")
@@ -52,6 +53,7 @@ def main() -> int:
         end = options.start + options.seeds
         return int(_count(_run(options.start, end, options.mutation, options.processes), options.seeds) > 0)
     failure = simulate(options.seed, options.mutation, print if options.trace else None)
+    print(failure or f"seed {options.seed}: every invariant holds")
     return int(failure is not None)
 
 

@@ -161,13 +161,15 @@ class Member(MemorySource):
 
     def _is_down(self) -> bool:
         down = self._world.now < self._cluster.down_until
-        self.trouble = "Kafka: no broker answers" if down else None
+        if down:
+            self.trouble = "Kafka: no broker answers"
         return down
 
     def _ask(self, seconds: float = 5.0) -> None:
         if self._is_down():
             self._world.pass_time(seconds)
             raise TransientError("Kafka: no answer")
+        self.trouble = None
 
     def ranges(self, partitions: Iterable[Partition]) -> dict[Partition, Range]:
         """As KafkaSource: three questions, and the world may change between them."""
@@ -189,6 +191,7 @@ class Member(MemorySource):
         """As Topics: the answer may be as old as the question."""
         asked, self._asked = self._asked, None
         if asked is not None:
+            self.trouble = None
             return asked
         if not self._is_down() and len(self._cluster.ids) == len({each.topic for each in self._cluster.partitions}):
             self._asked = dict(self._cluster.ids)

@@ -95,11 +95,13 @@ def _decoder() -> Decoder:
 class World:
     """Everything, and its history."""
 
-    def __init__(self, seed: int, mutation: Mutation | None = None, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, mutation: Mutation | None = None, tell: Callable[[str], None] | None = None, plan: Plan | None = None
+    ) -> None:
         self.seed = seed
         self.random = Random(seed)  # noqa: S311 - not for secrets
         self.mutation = mutation or Mutation()
-        self.plan = Plan.draw(self.random)
+        self.plan = plan or Plan.draw(self.random)
         self.now = 0.0
         self.steps = 0
         self.healthy = False
