@@ -106,7 +106,7 @@ class Run:
                 self._faults(site, watch, load)
             started = time.monotonic()
             load.finish()
-            ends = end_offsets(self._broker.admin, self._topic, PARTITIONS)
+            ends = end_offsets(self._broker.client, self._topic, PARTITIONS)
             drained = self._drain(site.crew, watch, ends)
             took = round(time.monotonic() - started, 1)
             self._say(f"drained after {took} s" if drained else f"NOT drained within {DRAIN:.0f} s: {watch.positions}, expected {ends}")

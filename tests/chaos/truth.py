@@ -42,21 +42,23 @@ class Database:
     gaps: list[dict[str, Any]]
 
 
-def end_offsets(admin: AdminClient, topic: str, partitions: int) -> dict[int, int]:
+def end_offsets(client: Mapping[str, Any], topic: str, partitions: int) -> dict[int, int]:
     """Where each partition ends for a reader of committed messages, once no transaction is open."""
     places = [TopicPartition(topic, number) for number in range(partitions)]
 
-    def ask(level: IsolationLevel) -> dict[int, int]:
+    def ask(admin: AdminClient, level: IsolationLevel) -> dict[int, int]:
         wanted = {place: OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
         asked = admin.list_offsets(wanted, isolation_level=level, request_timeout=10)
         return {place.partition: future.result(15).offset for place, future in asked.items()}
 
     deadline = time.monotonic() + 60
     while True:
+        # A new client each time: one that listed the topics while the broker was starting keeps the old leaders' epoch for minutes, and is
+        # answered FENCED_LEADER_EPOCH.
+        admin = AdminClient(dict(client))
         try:
-            stable, ends = ask(IsolationLevel.READ_COMMITTED), ask(IsolationLevel.READ_UNCOMMITTED)
+            stable, ends = ask(admin, IsolationLevel.READ_COMMITTED), ask(admin, IsolationLevel.READ_UNCOMMITTED)
         except KafkaException:
-            # FENCED_LEADER_EPOCH, for one: the broker was started anew since this client last looked.
             if time.monotonic() > deadline:
                 raise
         else:
