@@ -40,6 +40,10 @@ TAMPERED = {
 }
 
 
+pytestmark = pytest.mark.timeout(400)
+"""Seconds, the run included, which whichever test comes first must wait for; it takes 45, and on a machine under load more."""
+
+
 @pytest.fixture(scope="module")
 def outcome(kafka_broker: KafkaBroker, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """One run for all tests of this module; it leaves broker and database server whole."""
@@ -47,7 +51,6 @@ def outcome(kafka_broker: KafkaBroker, postgres: PostgresServer, tmp_path_factor
     return Run(plan, kafka_broker, postgres, tmp_path_factory.mktemp("chaos"), 200.0, print).run()
 
 
-@pytest.mark.kafka
 def test_whatever_dies_nothing_is_lost_and_nothing_twice(outcome: Outcome) -> None:
     """Two workers under random faults of a fixed seed. `make chaos` runs longer ones."""
     assert outcome.passed, "\n".join(table(outcome))
