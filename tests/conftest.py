@@ -1,6 +1,7 @@
 """The fixtures of the bed, for all tests."""
 
 from tests.bed.kafka import kafka_broker, kafka_proxy, new_topic, topic
+from tests.bed.kafka_cluster import kafka_cluster
 from tests.bed.postgres import any_database, any_postgres, database, oldest_postgres, postgres, postgres_proxy
 
 __all__ = [
@@ -8,6 +9,7 @@ __all__ = [
     "any_postgres",
     "database",
     "kafka_broker",
+    "kafka_cluster",
     "kafka_proxy",
     "new_topic",
     "oldest_postgres",

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,6 @@ _START = 90.0
 
 _SETTINGS = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "STRAIGHT",
     "listener.security.protocol.map": "STRAIGHT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -91,28 +90,79 @@ def free_port() -> int:
             return port
 
 
-class KafkaBroker:
+class Topics:
+    """Makes and removes topics."""
+
+    admin: AdminClient
+    replicas = 1
+
+    def create_topic(self, name: str, partitions: int = 4, **config: str) -> str:
+        """Makes a topic and waits until it is there; `retention_ms="1000"` sets `retention.ms`."""
+        settings = {key.replace("_", "."): value for key, value in config.items()}
+        self.admin.create_topics([NewTopic(name, partitions, self.replicas, config=settings)])[name].result(30)
+        self._wait_for_topic(name, there=True)
+        return name
+
+    def delete_topic(self, name: str) -> None:
+        """Deletes a topic and waits until it is gone."""
+        self.admin.delete_topics([name])[name].result(30)
+        self._wait_for_topic(name, there=False)
+
+    def _wait_for_topic(self, name: str, *, there: bool) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            # Asked for by name an absent topic is listed too, with an error; a partition without a leader can't be written to yet.
+            topic = self.admin.list_topics(timeout=10).topics.get(name)
+            if there == (topic is not None and all(each.leader >= 0 for each in topic.partitions.values())):
+                return
+            assert time.monotonic() < deadline, f"{name}: never {'there' if there else 'gone'}"
+            time.sleep(0.02)
+
+    def delete_records(self, topic: str, partition: int, before: int) -> None:
+        """Removes what is older than an offset, as the retention would."""
+        for future in self.admin.delete_records([TopicPartition(topic, partition, before)]).values():
+            future.result(30)
+
+    def topic_id(self, topic: str) -> str:
+        """The topic's id."""
+        return str(self.admin.describe_topics(TopicCollection([topic]))[topic].result(30).topic_id)
+
+
+class KafkaBroker(Topics):
     """One node; keeps its data and its ports when it is restarted.
 
     It ends with the tests however they end: at the fixture's end, at the interpreter's exit, and by the kernel if the interpreter is
     killed.
+
+    Args:
+        folder: for its data and its log.
+        settings: over the usual ones.
+        cluster: node → port of its controller, where it is one node of several.
+        node: its own number.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, *, cluster: Mapping[int, int] | None = None, node: int = 1
+    ) -> None:
         self._folder = folder
         self._jars = jars()
         self._process: subprocess.Popen[bytes] | None = None
-        self._port, self.proxied_port, self.proxy_port, controller = (free_port() for _ in range(4))
+        self._port, self.proxied_port, self.proxy_port = (free_port() for _ in range(3))
+        controller = cluster[node] if cluster else free_port()
+        quorum = "voters" if cluster else "bootstrap.servers"
+        voters = ",".join(f"{number}@127.0.0.1:{port}" for number, port in (cluster or {}).items())
         self._config = folder / "server.properties"
-        settings = {
+        merged = {
             **_SETTINGS,
+            **(settings or {}),
+            "node.id": str(node),
             "listeners": f"STRAIGHT://127.0.0.1:{self._port},PROXIED://127.0.0.1:{self.proxied_port},CONTROLLER://127.0.0.1:{controller}",
             "advertised.listeners": f"STRAIGHT://127.0.0.1:{self._port},PROXIED://127.0.0.1:{self.proxy_port}",
-            "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
+            f"controller.quorum.{quorum}": voters or f"127.0.0.1:{controller}",
             "log.dirs": str(folder / "data"),
         }
-        self._config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        self._format()
+        self._config.write_text("".join(f"{name}={value}\n" for name, value in merged.items()))
+        self._format([] if cluster else ["--standalone"])
         self.admin = AdminClient(self.client)  # kept: a client that is collected fails its futures
         atexit.register(self.stop)
 
@@ -136,20 +186,29 @@ class KafkaBroker:
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         return [*tied, *_JAVA, "-cp", f"{self._jars}/*", main, *arguments]
 
-    def _format(self) -> None:
+    def _format(self, options: list[str]) -> None:
         identity = "5L6g3nShT-eMCtK--X86sw"
-        tool = self._java("kafka.tools.StorageTool", "format", "--standalone", "-t", identity, "-c", str(self._config))
+        tool = self._java("kafka.tools.StorageTool", "format", *options, "-t", identity, "-c", str(self._config))
         done = subprocess.run(tool, check=False, capture_output=True, text=True, timeout=120)
         if done.returncode != 0:
             raise RuntimeError(f"Kafka's data folder could not be made: {done.stdout}{done.stderr}")
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
+        """Starts it."""
         with self.log.open("ab") as log:
             # A group of its own: Ctrl-C ends the tests, which end the broker, and not both at once.
             self._process = subprocess.Popen(
                 self._java("kafka.Kafka", str(self._config)), stdout=log, stderr=log, cwd=self._folder, start_new_session=True
             )
+
+    def wait_until_ready(self) -> None:
+        """Waits until it answers."""
+        assert self._process is not None
         deadline = time.monotonic() + _START
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(KafkaException):
@@ -179,37 +238,6 @@ class KafkaBroker:
         """Ends it and starts it again, with its data and on its ports."""
         self.stop(number)
         self.start()
-
-    def create_topic(self, name: str, partitions: int = 4, **config: str) -> str:
-        """Makes a topic and waits until it is there; `retention_ms="1000"` sets `retention.ms`."""
-        settings = {key.replace("_", "."): value for key, value in config.items()}
-        self.admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result(30)
-        self._wait_for_topic(name, there=True)
-        return name
-
-    def delete_topic(self, name: str) -> None:
-        """Deletes a topic and waits until it is gone."""
-        self.admin.delete_topics([name])[name].result(30)
-        self._wait_for_topic(name, there=False)
-
-    def _wait_for_topic(self, name: str, *, there: bool) -> None:
-        deadline = time.monotonic() + 30
-        while True:
-            # Asked for by name an absent topic is listed too, with an error; a partition without a leader can't be written to yet.
-            topic = self.admin.list_topics(timeout=10).topics.get(name)
-            if there == (topic is not None and all(each.leader >= 0 for each in topic.partitions.values())):
-                return
-            assert time.monotonic() < deadline, f"{name}: never {'there' if there else 'gone'}"
-            time.sleep(0.02)
-
-    def delete_records(self, topic: str, partition: int, before: int) -> None:
-        """Removes what is older than an offset, as the retention would."""
-        for future in self.admin.delete_records([TopicPartition(topic, partition, before)]).values():
-            future.result(30)
-
-    def topic_id(self, topic: str) -> str:
-        """The topic's id."""
-        return str(self.admin.describe_topics(TopicCollection([topic]))[topic].result(30).topic_id)
 
 
 @pytest.fixture(scope="session")
