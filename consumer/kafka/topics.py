@@ -31,17 +31,21 @@ class Topics:
     """Answers about topics. Holds its client, which would fail its futures if it were collected."""
 
     def __init__(self, config: Mapping[str, Any], topics: Iterable[str]) -> None:
-        try:
-            self._admin = AdminClient(dict(config))
-        except KafkaException as error:
-            raise refused_settings(error) from error
+        self._config = dict(config)
         self.names = list(topics)
-        self._asked: dict[str, Any] | None = None
+        self._open()
         self.questions = 0
         """How many were asked so far."""
         self.answered = 0
         """Which of them was the last that the brokers answered."""
         self._open_question = 0  # the number of changed_ids' one
+
+    def _open(self) -> None:
+        try:
+            self._admin = AdminClient(self._config)
+        except KafkaException as error:
+            raise refused_settings(error) from error
+        self._asked: dict[str, Any] | None = None
 
     def partitions(self) -> dict[Partition, str]:
         """Every partition of the topics, with its topic's id.
@@ -65,6 +69,7 @@ class Topics:
         try:
             ids = {name: str(topic.topic_id) for name, topic in self._answers(asked).items()}
         except TransientError:
+            self._open()  # as in `ranges`
             return None
         self.answered = max(self.answered, self._open_question)
         return ids
@@ -75,12 +80,17 @@ class Topics:
         Raises:
             TransientError: as `partitions`.
         """
-        ids = self.partitions()
-        wanted = [partition for partition in partitions if partition in ids]
-        if not wanted:
-            return {}
-        lows = self._offsets(wanted, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        highs = self._offsets(wanted, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        try:
+            ids = self.partitions()
+            wanted = [partition for partition in partitions if partition in ids]
+            if not wanted:
+                return {}
+            lows = self._offsets(wanted, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+            highs = self._offsets(wanted, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        except TransientError:
+            # A client that has lost a broker (one of three, killed) was seen to time out for ever; a new one gets its answer.
+            self._open()
+            raise
         return {each: PartitionRange(ids[each], lows[each], highs[each]) for each in wanted}
 
     def _ask(self) -> dict[str, Any]:
@@ -111,7 +121,7 @@ class Topics:
             try:
                 offsets[Partition(place.topic, place.partition)] = future.result(timeout=TIMEOUT + 1).offset
             except KafkaException as error:
-                raise as_failure(error.args[0], f"topic {place.topic}") from error
+                raise as_failure(error.args[0], f"offsets of topic {place.topic}") from error
             except TimeoutError as error:
                 raise TransientError("Kafka: no answer to a question about offsets") from error
         return offsets
