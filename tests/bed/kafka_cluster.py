@@ -52,9 +52,18 @@ class KafkaCluster(Topics):
         for node in self.nodes.values():
             node.stop()
 
+    def kill(self, node: int) -> None:
+        """Ends a node for good."""
+        self.nodes[node].stop()
+        self.admin = AdminClient(self.client)  # the old one would go on waiting for the lost node
+
     def leader(self, topic: str, partition: int) -> int:
         """The node that leads the partition; -1 while none does."""
         return int(self.admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader)
+
+    def coordinator(self, group: str) -> int:
+        """The node that leads the group."""
+        return int(self.admin.describe_consumer_groups([group])[group].result(30).coordinator.id)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from tests.bed.fault_proxy import FaultProxy
 from tests.bed.health import Health
 from tests.bed.inside import worker_inside
 from tests.bed.kafka import KafkaBroker
+from tests.bed.kafka_cluster import KafkaCluster
 from tests.bed.worker import Workplace, wait_until
 
 
@@ -46,6 +47,29 @@ class TestFault05BrokersDown:
             wait_until(lambda: place.members() == 0, "the group has lost it")
             kafka_proxy.thaw()
             wait_until(lambda: place.written() == 400, "it works again")
+            assert process.poll() is None
+        place.assert_complete(expected)
+
+    def test_fault_05_a_lost_leader(self, kafka_cluster: KafkaCluster, database: str, health: Health) -> None:
+        """Three nodes, one killed that leads a partition and the group: others lead, and nothing is lost."""
+        topic = kafka_cluster.create_topic("replicated", 3)
+        place = Workplace(kafka_cluster, database, topic, AUDIT_BATCH_MAX_MESSAGES="100")
+        expected = events(3_000)
+        with place.worker() as process:
+            place.publish(encoded(expected[:2_000]))
+            wait_until(lambda: place.written() > 100, "it works")
+            lost = kafka_cluster.coordinator(place.environment["AUDIT_KAFKA_GROUP_ID"])
+            led = next(number for number in range(3) if kafka_cluster.leader(topic, number) == lost)
+            kafka_cluster.kill(lost)
+            wait_until(lambda: kafka_cluster.leader(topic, led) not in (-1, lost), "another leads")
+            with place.worker(
+                **health.settings
+            ) as other:  # takes partitions over and gives them back: the first one asks for their offsets again
+                wait_until(lambda: health.ready, "another worker has partitions")
+                other.send_signal(signal.SIGTERM)
+                assert other.wait(40) == 0
+            place.publish(encoded(expected[2_000:]))
+            wait_until(lambda: place.written() == 3_000, "all is written")
             assert process.poll() is None
         place.assert_complete(expected)
 
