@@ -68,8 +68,8 @@ class Topics:
         asked, self._asked = self._asked, None
         try:
             ids = {name: str(topic.topic_id) for name, topic in self._answers(asked).items()}
-        except TransientError:
-            self._open()  # as in `ranges`
+        except TransientError as error:
+            self._replace_client(error)
             return None
         self.answered = max(self.answered, self._open_question)
         return ids
@@ -87,11 +87,15 @@ class Topics:
                 return {}
             lows = self._offsets(wanted, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
             highs = self._offsets(wanted, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        except TransientError:
-            # A client that has lost a broker (one of three, killed) was seen to time out for ever; a new one gets its answer.
-            self._open()
+        except TransientError as error:
+            self._replace_client(error)
             raise
         return {each: PartitionRange(ids[each], lows[each], highs[each]) for each in wanted}
+
+    def _replace_client(self, error: TransientError) -> None:
+        """A client that has lost a broker (one of three, killed) was seen to time out for ever, where a new one is answered."""
+        if not isinstance(error, ConfigurationError):
+            self._open()
 
     def _ask(self) -> dict[str, Any]:
         self.questions += 1
