@@ -101,6 +101,10 @@ class Settings(BaseModel):
     schema_registry_password: SecretStr | None = Field(None, description="Password at the registry.")
     batch_max_messages: int = Field(2000, ge=1, le=100_000, description="Most messages in one transaction.")
     max_message_bytes: Size = Field(1_048_576, ge=1, description="A longer value is quarantined unread (bytes, KiB or MiB).")
+    quarantine_limit: int = Field(
+        1000, ge=0, description="Hold a topic when this many of its latest messages went into quarantine, and more would; 0: never."
+    )
+    quarantine_limit_share: int = Field(80, ge=1, le=100, description="… if they are at least this percentage of them.")
     metrics_port: int | None = Field(None, ge=1, le=65_535, description="Port of metrics and health; unset: off.")
     retention: Duration = Field(
         timedelta(days=1096),

@@ -8,17 +8,20 @@ The guarantee: a position in PostgreSQL moves on only in the transaction that ac
 this worker found it. Whatever goes wrong in between, the worker drops what it holds and goes on from PostgreSQL's positions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from consumer.core.breaker import Breaker
 from consumer.core.clock import kept_range
 from consumer.core.decoding import Decoder
 from consumer.core.errors import ConfigurationError, FencedError, SourceFailedError, TransientError
-from consumer.core.events import Partition, PartitionPosition, PartitionSlice
+from consumer.core.events import Message, Partition, PartitionPosition, PartitionSlice
 from consumer.core.pause import Backoff
 from consumer.core.ports import Observer, Ranges, Source, Store
-from consumer.core.slicing import Cursor, slices_of
+from consumer.core.slicing import Cursor, by_topic, slices_of
 
 POLL = 0.25
 """Seconds that an idle worker waits for a message; also how late it hears of a signal."""
@@ -30,6 +33,10 @@ TOPIC_CHECK = 1.0
 """Seconds between two looks at the topics' ids: a topic that was deleted and made anew is another topic."""
 REVOKE_WAIT = 5.0
 """Seconds that a revoke waits for the write in flight; the fence makes a later one harmless."""
+HELD_CHECK = 30.0
+"""Seconds until a partition that is held for what Kafka has in it is looked at again."""
+BATCH_BYTES = 2 * 1024**2
+"""Bytes of values after which a batch is full: a value may grow severalfold in a row, and two batches are in memory."""
 
 
 class Worker:
@@ -41,6 +48,7 @@ class Worker:
         decoder: knows the writer schemas.
         retention: how far back the log reaches.
         batch_max_messages: the most messages in one transaction.
+        breaker: says when too much belongs in quarantine.
         now: microseconds since 1970.
         monotonic: seconds, never going back.
         backoff: between two tries of the same call.
@@ -55,6 +63,7 @@ class Worker:
         *,
         retention: timedelta,
         batch_max_messages: int,
+        breaker: Breaker,
         now: Callable[[], int],
         monotonic: Callable[[], float],
         backoff: Backoff,
@@ -65,6 +74,7 @@ class Worker:
         self._decoder = decoder
         self._retention = retention
         self._max = batch_max_messages
+        self._breaker = breaker
         self._now = now
         self._monotonic = monotonic
         self._backoff = backoff
@@ -74,12 +84,14 @@ class Worker:
         """The position that PostgreSQL holds, for each partition that is ours."""
         self._writing: Any = None  # the batch whose write was begun; it stays until its outcome is known
         self._next: Any = None  # the batch rendered meanwhile
+        self._unread: list[Message] = []  # consumed, but too much for one batch
         self._opening: dict[Partition, Ranges] = {}  # what start_open was asked for
         self._begun = 0.0  # when the call in flight was begun
         self._retry_at: float | None = None
         self._full = False  # the last batch was full: more is waiting
         self._failing: str | None = None  # why the store or the brokers could not be used last time
-        self._beyond: dict[Partition, str] = {}
+        self._beyond: dict[Partition, str] = {}  # why there is nothing to read at their position
+        self._not_before: dict[Partition, float] = {}  # held partitions, and when they are looked at again
         self._looked_at_topics = monotonic()
         source.before_revoke = self._before_revoke
 
@@ -91,8 +103,20 @@ class Worker:
 
     @property
     def idle(self) -> bool:
-        """Whether everything consumed has been written."""
-        return self._writing is None and self._next is None and not self._store.busy and not self._source.unsettled
+        """Whether everything consumed has been written, but for partitions that are held."""
+        if self._writing is not None or self._next is not None or self._unread or self._store.busy:
+            return False
+        return self._source.unsettled <= self._not_before.keys()
+
+    @property
+    def held_partitions(self) -> AbstractSet[Partition]:
+        """Those that nobody reads until somebody changes something; `held` says what."""
+        return self._not_before.keys()
+
+    def held(self) -> list[str]:
+        """Why partitions are held; empty when none is."""
+        topics = {partition.topic for partition in self._source.assigned}
+        return [*self._beyond.values(), *(reason for topic, reason in self._breaker.open.items() if topic in topics)]
 
     def run_once(self) -> None:
         """One turn: take the outcome of the write, begin the next one, consume."""
@@ -111,7 +135,7 @@ class Worker:
     def not_ready(self) -> list[str]:
         """Why the worker does not do its job now; empty when it does."""
         reasons = [reason for reason in (self._failing, self._source.trouble) if reason]
-        reasons += self._beyond.values()
+        reasons += self.held()
         if not self._source.assigned:
             reasons.append("no partition is assigned")
         elif self._source.unsettled and not reasons:
@@ -121,7 +145,8 @@ class Worker:
     def finish(self) -> None:
         """Waits for the write in flight, within the caller's watchdog, and tells Kafka the last positions."""
         if self._store.busy and self._store.wait(REVOKE_WAIT):
-            self._take_outcome()
+            with suppress(SourceFailedError):  # there is nothing more to read
+                self._take_outcome()
 
     # --- the write -----------------------------------------------------------------------------------------------------------------
 
@@ -176,6 +201,9 @@ class Worker:
             if partition in self._cursors:
                 self.written[partition] = offset
         self._source.commit(offsets)
+        for topic, parts in by_topic(batch.slices).items():
+            reasons = [reason for refused, reason in result.quarantined if refused == topic]
+            self._breaker.written(topic, sum(part.messages for part in parts), reasons)
         self._observer.batch_written(batch.slices, result, self._monotonic() - self._begun)
 
     def _begin_call(self) -> None:
@@ -191,17 +219,25 @@ class Worker:
         if self._writing is not None:
             self._begun = self._monotonic()
             self._store.start_write(self._writing)
-        elif self._source.unsettled - self._beyond.keys():
-            self._begin_open()
+        elif unsettled := self._unsettled():
+            self._begin_open(unsettled)
+        else:  # what failed last was for partitions that are no longer ours
+            self._failing = None
+            self._source.resume()
 
     # --- positions -----------------------------------------------------------------------------------------------------------------
 
-    def _begin_open(self) -> None:
-        """Asks Kafka for the ends of the unsettled partitions, and the store for where to go on."""
+    def _unsettled(self) -> set[Partition]:
+        """The partitions that wait for their position, but for those that are held."""
+        now = self._monotonic()
+        return {each for each in self._source.unsettled if self._not_before.get(each, now) <= now}
+
+    def _begin_open(self, unsettled: Iterable[Partition]) -> None:
+        """Asks Kafka for the ends of the partitions, and the store for where to go on."""
         for partition in self._source.unsettled:
             self._forget(partition)
         try:
-            self._opening = dict(self._source.ranges(self._source.unsettled - self._beyond.keys()))
+            self._opening = dict(self._source.ranges(unsettled))
         except TransientError as error:
             self._try_again(str(error), at_least=0.5)
             return
@@ -222,7 +258,10 @@ class Worker:
                     " Kafka lost messages that were read; see `integration-audit position`"
                 )
                 self._observer.event("position beyond the end", topic=partition.topic, partition=partition.number, position=offset)
+                self._not_before[partition] = self._monotonic() + HELD_CHECK
                 continue
+            self._beyond.pop(partition, None)
+            self._not_before.pop(partition, None)
             self._cursors[partition] = Cursor(at.topic_id, max(offset, at.low))
             self.written[partition] = offset
             if offset < at.low:
@@ -261,10 +300,9 @@ class Worker:
         if self._next is not None:
             return
         busy = self._store.busy
-        messages = self._source.consume(self._max, 0 if busy else POLL)
-        self._full = len(messages) >= self._max
+        messages = self._messages(0 if busy else POLL)
         if messages:
-            slices = slices_of(messages, self._cursors, self._decoder, kept_range(self._now(), self._retention))
+            slices = self._admitted(slices_of(messages, self._cursors, self._decoder, kept_range(self._now(), self._retention)))
         elif not busy:
             slices = self._skipped_at_the_end()
         else:
@@ -274,6 +312,36 @@ class Worker:
         if slices:
             self._next = self._store.prepare(slices)
             self._begin_call()
+
+    def _messages(self, timeout: float) -> list[Message]:
+        """The next messages of one batch: bounded in number and in bytes."""
+        messages = self._unread or self._source.consume(self._max, timeout)
+        taken = room = 0
+        for message in messages:
+            room += len(message.value() or b"")
+            if room > BATCH_BYTES and taken:
+                break
+            taken += 1
+        messages, self._unread = messages[:taken], messages[taken:]
+        self._full = bool(self._unread) or taken >= self._max
+        return messages
+
+    def _admitted(self, slices: Sequence[PartitionSlice]) -> list[PartitionSlice]:
+        """The slices without those of topics of which too much belongs in quarantine; these topics are held."""
+        admitted: list[PartitionSlice] = []
+        for topic, parts in by_topic(slices).items():
+            known = topic in self._breaker.open
+            if not self._breaker.refuses(topic, parts):
+                admitted += parts
+                continue
+            if not known:
+                self._observer.event("topic held", topic=topic, reason=self._breaker.open[topic])
+            for partition in self._source.assigned:
+                if partition.topic == topic:
+                    self._source.unsettle(partition)
+                    self._forget(partition)
+                    self._not_before[partition] = self._monotonic() + HELD_CHECK
+        return admitted
 
     def _skipped_at_the_end(self) -> list[PartitionSlice]:
         """Transaction markers behind the last message are no message, but offsets all the same."""
@@ -297,19 +365,22 @@ class Worker:
                 return True
         for part in slices:  # read again from PostgreSQL's position
             self._source.unsettle(part.partition)
+            self._forget(part.partition)
         return False
 
     # --- letting go ----------------------------------------------------------------------------------------------------------------
 
     def _forget_lost_partitions(self) -> None:
-        for partition in (self._cursors.keys() | self._beyond.keys()) - self._source.assigned:
+        for partition in (self._cursors.keys() | self._not_before.keys()) - self._source.assigned:
             self._forget(partition)
             self._beyond.pop(partition, None)
+            self._not_before.pop(partition, None)
 
     def _forget(self, partition: Partition) -> None:
         """Drops what is held of the partition but not yet being written; a write in flight is left to the fence."""
         self._cursors.pop(partition, None)
         self.written.pop(partition, None)
+        self._unread = [each for each in self._unread if (each.topic(), each.partition()) != partition]
         if self._next is not None and any(part.partition == partition for part in self._next.slices):
             rest = [part for part in self._next.slices if part.partition != partition]
             self._next = self._store.prepare(rest) if rest else None
@@ -319,6 +390,7 @@ class Worker:
         if not self._store.busy:
             self._writing = None
         self._next = None
+        self._unread = []
         self._retry_at = None
         self._cursors.clear()
         self.written.clear()

@@ -36,6 +36,9 @@ class ExitCode(IntEnum):
     DIFFERENCES = 9
     """A check found something wrong."""
 
+    HELD = 10
+    """All is drained but partitions that are held until somebody mends what the message says."""
+
     INTERRUPTED = 130
     """Ended at once by SIGINT."""
 

@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from consumer.cli.exit_codes import CommandError, ExitCode
+from consumer.core.breaker import Breaker
 from consumer.core.decoding import Decoder
 from consumer.core.errors import ConfigurationError, HostileSchemaError, TransientError
 from consumer.core.events import Partition
@@ -103,6 +104,7 @@ def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topi
         decoder,
         retention=settings.retention,
         batch_max_messages=settings.batch_max_messages,
+        breaker=Breaker(settings.quarantine_limit, settings.quarantine_limit_share / 100),
         now=now_micros,
         monotonic=time.monotonic,
         backoff=Backoff(random.random),
@@ -132,14 +134,21 @@ class Drain:
         self._looked = 0.0
 
     def done(self) -> bool:
-        """Whether every partition stands where it ended when first asked."""
+        """Whether every partition stands where it ended when first asked.
+
+        Raises:
+            CommandError: all but partitions that are held.
+        """
         targets = self._ends()
         if targets is None:
             return False
         worker, source = self._parts.worker, self._parts.source
         open_ = {each: target for each, target in targets.items() if worker.written.get(each, -1) < target[1]}
-        if open_.keys() & source.assigned or not source.assigned <= worker.written.keys():
+        held = worker.held_partitions
+        if (open_.keys() & source.assigned) - held or not source.assigned <= worker.written.keys() | held:
             return False
+        if held:
+            raise CommandError("held: " + "; ".join(worker.held()), ExitCode.HELD)
         if open_:  # partitions of other workers: the database knows
             if time.monotonic() - self._looked < 1.0:
                 return False

@@ -99,6 +99,11 @@ class PartitionSlice:
     skipped: int = 0  # offsets that hold no message: transaction markers, compaction
     expired: int = 0  # offsets that Kafka's retention removed before they were read
 
+    @property
+    def messages(self) -> int:
+        """How many messages with a value it holds."""
+        return len(self.rows) + len(self.quarantined)
+
 
 class PartitionPosition(NamedTuple):
     """Where a partition stands in PostgreSQL."""

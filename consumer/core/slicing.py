@@ -54,3 +54,11 @@ def slices_of(
         except Rejected as rejected:
             part.quarantined.append(quarantine(message, rejected.reason, rejected.error))
     return list(slices.values())
+
+
+def by_topic(slices: Iterable[PartitionSlice]) -> dict[str, list[PartitionSlice]]:
+    """The slices of each topic."""
+    topics: dict[str, list[PartitionSlice]] = {}
+    for part in slices:
+        topics.setdefault(part.partition.topic, []).append(part)
+    return topics

@@ -20,11 +20,12 @@ _WARNINGS = {
     "partitions lost",
     "offsets expired",
     "position beyond the end",
+    "topic held",
     "topic was made anew",
     "call to PostgreSQL cut",
     "messages quarantined",
 }
-_ERRORS = {"offsets expired", "position beyond the end"}
+_ERRORS = {"offsets expired", "position beyond the end", "topic held"}
 _FLOODS = {"consumer error", "client error", "offset commit failed", "messages quarantined"}
 _REBALANCES = {"partitions assigned": "assigned", "partitions revoked": "revoked", "partitions lost": "lost"}
 
@@ -65,10 +66,10 @@ class WorkerObserver:
         metrics.tombstones.inc(sum(part.tombstones for part in slices))
         metrics.skipped.inc(sum(part.skipped for part in slices))
         metrics.expired.inc(sum(part.expired for part in slices))
-        for reason in written.quarantined:
+        for _, reason in written.quarantined:
             metrics.quarantined.labels(reason=reason.value).inc()
         if written.quarantined:
-            reasons = sorted({reason.value for reason in written.quarantined})
+            reasons = sorted({reason.value for _, reason in written.quarantined})
             self.event("messages quarantined", messages=len(written.quarantined), reasons=reasons)
         for part in slices:
             metrics.position.labels(topic=part.partition.topic, partition=part.partition.number).set(part.next_offset)

@@ -23,7 +23,8 @@ class Written(NamedTuple):
 
     written: int
     duplicates: int
-    quarantined: tuple[Reason, ...]
+    quarantined: tuple[tuple[str, Reason], ...]
+    """Topic and reason of each message."""
 
 
 class PostgresStore:
@@ -190,7 +191,7 @@ class PostgresStore:
             if part.expired:
                 first = part.expected
                 cursor.execute(sql.SOURCE_GAP, (*_source(part), first, first + part.expired))
-        reasons = tuple(message.reason for _, message in rows)
+        reasons = tuple((part.partition.topic, message.reason) for part, message in rows)
         return Written(sum(outcome.written), sum(outcome.duplicates), reasons)
 
     def _end_blockers(self, positions: tuple[list[str], list[str], list[int], list[int]]) -> None:

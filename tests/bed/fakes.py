@@ -83,7 +83,7 @@ class MemoryDatabase:
         """What the batch would do now; changes nothing."""
         known: dict[str, bytes] = {}
         effects = Effects({}, [], {}, {}, Written(0, 0, ()))
-        reasons: list[Reason] = []
+        reasons: list[tuple[str, Reason]] = []
         for part in batch.slices:
             key = part.partition, part.topic_id
             effects.positions[key] = part.next_offset
@@ -104,7 +104,7 @@ class MemoryDatabase:
                     refused.append((offset, Reason.CONFLICT))
             books["quarantined"] += len(refused)
             effects.quarantine.update({(*key, offset): reason for offset, reason in refused})
-            reasons += [reason for _, reason in refused]
+            reasons += [(part.partition.topic, reason) for _, reason in refused]
         counted = sum(effects.books.values(), Counter())
         return effects._replace(written=Written(counted["written"], counted["duplicates"], tuple(reasons)))
 

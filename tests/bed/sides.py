@@ -29,7 +29,7 @@ def _values(begin: int, end: int) -> list[bytes]:
 
 def calm_world(partitions: int = 1, workers: int = 1) -> World:
     """A simulation without any fault, and without a schedule."""
-    world = World(0, plan=Plan({"topic": partitions}, workers, 10, 0, [], [], {}))
+    world = World(0, plan=Plan({"topic": partitions}, workers, 10, 0, 0, [], [], {}))
     world.healthy = True
     return world
 

@@ -51,6 +51,7 @@ class Plan:
     partitions: dict[str, int]
     workers: int
     batch: int
+    quarantine_limit: int
     length: int
     actions: list[str]
     weights: list[float]
@@ -65,6 +66,7 @@ class Plan:
             partitions=random.choice(({"a": 1}, {"a": 2}, {"a": 3}, {"a": 1, "b": 2})),
             workers=random.randint(1, 3),
             batch=random.choice((1, 2, 3, 8)),
+            quarantine_limit=random.choice((0, 0, 3)),
             length=random.randint(60, 240),
             actions=list(weights),
             weights=list(accumulate(weights.values())),

@@ -9,6 +9,7 @@ from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from consumer.core.breaker import Breaker
 from consumer.core.decoding import Decoder
 from consumer.core.errors import FatalSourceError, SourceFailedError
 from consumer.core.pause import Backoff
@@ -54,6 +55,7 @@ class Actor:
             _decoder(),
             retention=timedelta(days=1096),
             batch_max_messages=world.plan.batch,
+            breaker=Breaker(0 if world.healthy else world.plan.quarantine_limit, 0.5),
             now=lambda: NOW,
             monotonic=lambda: world.now,
             backoff=Backoff(world.random.random),
@@ -225,6 +227,8 @@ class World:
                 log.end_transaction(commit=True)
         if not self.actors:
             self.join()
+        for actor in self.actors:  # somebody lets a held topic go on
+            actor.worker._breaker = Breaker(0, 1.0)
 
     def _drain(self) -> None:
         for turn in range(TURNS_TO_DRAIN):

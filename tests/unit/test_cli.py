@@ -179,6 +179,7 @@ def test_exit_codes_are_told_apart() -> None:
         "FATAL_CLIENT": 7,
         "SHUTDOWN_TIMEOUT": 8,
         "DIFFERENCES": 9,
+        "HELD": 10,
         "INTERRUPTED": 130,
     }
 

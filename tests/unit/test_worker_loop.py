@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from consumer.core.breaker import Breaker
 from consumer.core.errors import ConfigurationError, FencedError, SourceFailedError, TransientError
 from consumer.core.events import Partition, PartitionSlice
 from consumer.core.pause import Backoff
@@ -65,6 +66,7 @@ class Rig:
             decoder(),
             retention=timedelta(days=1096),
             batch_max_messages=batch,
+            breaker=Breaker(10, 0.8),
             now=lambda: NOW,
             monotonic=Clock(),
             backoff=Backoff(lambda: 0.5),
