@@ -213,3 +213,51 @@ def test_run_stops_when_told_or_done() -> None:
     rig.assert_complete()
     turns = iter([False, False, True])
     rig.worker.run(lambda: next(turns))
+
+
+def test_a_topic_of_garbage_is_held() -> None:
+    """Some of it is in quarantine, the rest is left in Kafka; not ready, and idle, so that a drain can end."""
+    rig = Rig()
+    for partition in (P0, P1):
+        rig.source.logs[partition] = [FakeMessage(b"garbage", offset, topic="topic", partition=partition.number) for offset in range(50)]
+    rig.run()
+    assert 10 <= rig.store.books["quarantined"] <= 10 + 3 * 3
+    assert rig.store.books["quarantined"] == sum(rig.store.positions.values())
+    assert "AUDIT_QUARANTINE_LIMIT" in rig.ear.not_ready[0]
+    assert rig.worker.held_partitions == {P0, P1}
+    assert rig.worker.idle
+
+
+def test_a_held_topic_goes_on_when_it_is_mended() -> None:
+    """By itself: here the garbage is removed from Kafka, and what comes then is good."""
+    rig = Rig()
+    for partition in (P0, P1):
+        rig.source.logs[partition] = [FakeMessage(b"garbage", offset, topic="topic", partition=partition.number) for offset in range(50)]
+    rig.run()
+    for partition in (P0, P1):
+        rig.source.low[partition] = 50
+        rig.source.logs[partition] = [None] * 50 + [_message(partition, offset) for offset in range(50, 60)]
+    rig.run(2_000)
+    assert rig.store.books["written"] == 20
+    assert not rig.ear.not_ready
+    assert not rig.worker.held_partitions
+    assert rig.ear.names.count("topic held") == 1
+
+
+def test_a_batch_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was consumed beyond is in the next one; a message that is larger alone is a batch of its own."""
+    size = len(message_value())
+    monkeypatch.setattr("consumer.worker.BATCH_BYTES", 2 * size + 10)
+    rig = Rig(batch=10)
+    rig.source.logs[P0][4] = FakeMessage(b"x" * 10 * size, 4, topic="topic", partition=0)
+    sizes: list[int] = []
+    begin = rig.store.start_write
+
+    def start_write(batch: Any) -> None:
+        sizes.append(sum(len(message.value() or b"") for part in batch.slices for message, _ in part.rows))
+        begin(batch)
+
+    monkeypatch.setattr(rig.store, "start_write", start_write)
+    rig.run()
+    rig.assert_complete(19, quarantined=1)
+    assert max(sizes) <= 2 * size + 10
