@@ -32,7 +32,9 @@ WRITE_DEADLINE = 90.0
 TOPIC_CHECK = 1.0
 """Seconds between two looks at the topics' ids: a topic that was deleted and made anew is another topic."""
 REVOKE_WAIT = 5.0
-"""Seconds that a revoke waits for the write in flight; the fence makes a later one harmless."""
+"""Seconds that a revoke, or the end, waits for the write in flight; the fence makes a later one harmless."""
+IDLE_CHECK = 5.0
+"""Seconds without a call to the store after which an idle worker looks whether it answers, and whether the positions are still there."""
 HELD_CHECK = 30.0
 """Seconds until a partition that is held for what Kafka has in it is looked at again."""
 BATCH_BYTES = 2 * 1024**2
@@ -86,6 +88,8 @@ class Worker:
         self._next: Any = None  # the batch rendered meanwhile
         self._unread: list[Message] = []  # consumed, but too much for one batch
         self._opening: dict[Partition, Ranges] = {}  # what start_open was asked for
+        self._looking: dict[Partition, str] = {}  # what start_look was asked for
+        self._answered = monotonic()  # when the store last answered
         self._begun = 0.0  # when the call in flight was begun
         self._retry_at: float | None = None
         self._full = False  # the last batch was full: more is waiting
@@ -95,11 +99,14 @@ class Worker:
         self._looked_at_topics = monotonic()
         source.before_revoke = self._before_revoke
 
-    def run(self, stopping: Callable[[], bool], done: Callable[[], bool] = lambda: False) -> None:
-        """Runs until `stopping`, or until `done` while nothing is held in memory; both are asked between two turns."""
+    def run(self, stopping: Callable[[], bool], done: Callable[[], bool] = lambda: False, *, grace: float = 30.0) -> None:
+        """Runs until `stopping`, or until `done` while nothing is held in memory; both are asked between two turns.
+
+        `grace`: seconds that the process has for its end, of which the write in flight gets a third at most.
+        """
         while not stopping() and not (self.idle and done()):
             self.run_once()
-        self.finish()
+        self.finish(min(REVOKE_WAIT, grace / 3))
 
     @property
     def idle(self) -> bool:
@@ -142,9 +149,9 @@ class Worker:
             reasons.append("partitions wait for their position")
         return reasons
 
-    def finish(self) -> None:
-        """Waits for the write in flight, within the caller's watchdog, and tells Kafka the last positions."""
-        if self._store.busy and self._store.wait(REVOKE_WAIT):
+    def finish(self, timeout: float = REVOKE_WAIT) -> None:
+        """Waits up to `timeout` seconds for the write in flight, and tells Kafka the last positions."""
+        if self._store.busy and self._store.wait(timeout):
             with suppress(SourceFailedError):  # there is nothing more to read
                 self._take_outcome()
 
@@ -168,10 +175,13 @@ class Worker:
             self._try_again(str(error))
         else:
             self._failing = None
+            self._answered = self._monotonic()
             self._backoff.reset()
             self._source.resume()
             if self._opening:
                 self._start_partitions(result)
+            elif self._looking:
+                self._leave_other_positions(result)
             else:
                 self._written(result)
 
@@ -190,7 +200,7 @@ class Worker:
         if why != self._failing:
             self._observer.event("held", reason=why)
         self._failing = why
-        self._opening = {}
+        self._opening, self._looking = {}, {}
         self._source.hold()
         self._retry_at = self._monotonic() + max(at_least, self._backoff.next())
 
@@ -221,6 +231,10 @@ class Worker:
             self._store.start_write(self._writing)
         elif unsettled := self._unsettled():
             self._begin_open(unsettled)
+        elif self._cursors and self._monotonic() - self._answered > IDLE_CHECK:
+            self._begun = self._monotonic()
+            self._looking = {partition: cursor.topic_id for partition, cursor in self._cursors.items()}
+            self._store.start_look(self._looking)
         else:  # what failed last was for partitions that are no longer ours
             self._failing = None
             self._source.resume()
@@ -272,6 +286,16 @@ class Worker:
         self._source.commit({partition: self.written[partition] for partition in opening if partition in self.written})
         if gaps:
             self._writing = self._store.prepare(gaps)
+
+    def _leave_other_positions(self, positions: Mapping[Partition, PartitionPosition]) -> None:
+        """A database restored from a backup, or an operator, may have changed positions that no write has asked about since."""
+        looked, self._looking = self._looking, {}
+        for partition in looked.keys() & self.written.keys():
+            at = positions.get(partition)
+            if at is None or at.next_offset != self.written[partition]:
+                self._observer.event("position changed", topic=partition.topic, partition=partition.number)
+                self._source.unsettle(partition)
+                self._forget(partition)
 
     def _look_at_topics(self) -> None:
         """A topic deleted and made anew is another topic: the client may not notice, and would go on in the middle of it."""

@@ -43,10 +43,8 @@ def _run(settings: Settings, observer: WorkerObserver, *, drain: bool, stopped: 
     with worker_parts(settings, observer) as parts:
         structlog.get_logger().info("started", topics=list(settings.kafka_topics), group=settings.kafka_group_id)
         try:
-            if drain:
-                parts.worker.run(stopped.is_set, Drain(parts, settings).done)
-            else:
-                parts.worker.run(stopped.is_set)
+            done = Drain(parts, settings).done if drain else lambda: False
+            parts.worker.run(stopped.is_set, done, grace=settings.shutdown_grace.total_seconds())
         except FatalSourceError as error:
             raise CommandError(f"the Kafka client failed for good: {error}", ExitCode.FATAL_CLIENT) from error
         finally:

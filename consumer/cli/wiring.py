@@ -14,7 +14,7 @@ from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.core.breaker import Breaker
 from consumer.core.decoding import Decoder
 from consumer.core.errors import ConfigurationError, HostileSchemaError, TransientError
-from consumer.core.events import Partition
+from consumer.core.events import Partition, PartitionPosition
 from consumer.core.pause import Backoff
 from consumer.kafka.source import KafkaSource, consumer_config
 from consumer.kafka.topics import Topics
@@ -154,10 +154,10 @@ class Drain:
                 return False
             self._looked = time.monotonic()
             positions = self._positions(open_)
-            return all(positions.get(each, -1) >= target[1] for each, target in open_.items())
+            return all(each in positions and positions[each].next_offset >= target[1] for each, target in open_.items())
         return True
 
-    def _positions(self, wanted: Mapping[Partition, tuple[str, int]]) -> Mapping[Partition, int]:
+    def _positions(self, wanted: Mapping[Partition, tuple[str, int]]) -> Mapping[Partition, PartitionPosition]:
         try:
             return read_positions(self._connect, {each: topic_id for each, (topic_id, _) in wanted.items()})
         except TransientError:

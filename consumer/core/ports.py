@@ -56,6 +56,7 @@ class Store(Protocol):
     def prepare(self, slices: Sequence[PartitionSlice]) -> Any: ...  # noqa: D102
     def start_write(self, batch: Any) -> None: ...  # noqa: D102
     def start_open(self, wanted: Mapping[Partition, tuple[str, int]]) -> None: ...  # noqa: D102
+    def start_look(self, wanted: Mapping[Partition, str]) -> None: ...  # noqa: D102
     def wait(self, timeout: float) -> bool: ...  # noqa: D102
     def result(self) -> Any: ...  # noqa: D102
     def cut(self) -> None: ...  # noqa: D102

@@ -21,6 +21,7 @@ _WARNINGS = {
     "offsets expired",
     "position beyond the end",
     "topic held",
+    "position changed",
     "topic was made anew",
     "call to PostgreSQL cut",
     "messages quarantined",

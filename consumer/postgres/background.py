@@ -34,6 +34,10 @@ class BackgroundStore:
         """Begins to read (and where there are none, make) positions; `result` gives a dict."""
         self._start(self._thread.submit(self._store.open_positions, dict(wanted)))
 
+    def start_look(self, wanted: Mapping[Partition, str]) -> None:
+        """Begins to read positions; `result` gives a dict of those that there are."""
+        self._start(self._thread.submit(self._store.positions, dict(wanted)))
+
     def wait(self, timeout: float) -> bool:
         """Waits for the call in flight, at most `timeout` seconds; true when its result can be taken."""
         return self._call is not None and bool(wait((self._call,), timeout).done)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -10,6 +11,9 @@ import psycopg
 
 CONNECT_TIMEOUT = 5
 """Seconds; libpq's own default is to wait for the kernel, over two minutes."""
+
+ANSWER_TIMEOUT = 10.0
+"""Seconds for a short question outside the worker's writes, such as for the schema's version."""
 
 Row = tuple[Any, ...]
 Connection = psycopg.Connection[Row]
@@ -57,9 +61,27 @@ class ConnectionKeeper:
                 connection.close()
 
     def cut(self) -> None:
-        """Shuts the socket down under a call that hangs: no server setting ends a wait for a frozen server."""
-        connection = self._connection
-        if connection is None or connection.closed:
-            return
-        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as raw:
-            raw.shutdown(socket.SHUT_RDWR)
+        """Ends a call that hangs."""
+        if self._connection is not None:
+            cut(self._connection)
+
+
+def cut(connection: Connection) -> None:
+    """Shuts the socket down under a call that hangs: no server setting ends a wait for a frozen server."""
+    if connection.closed:
+        return
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as raw:
+        raw.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def briefly(connect: Callable[[], Connection]) -> Iterator[Connection]:
+    """A connection for a short question, which is cut after ANSWER_TIMEOUT."""
+    with connect() as connection:
+        timer = threading.Timer(ANSWER_TIMEOUT, cut, (connection,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield connection
+        finally:
+            timer.cancel()

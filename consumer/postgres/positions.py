@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import psycopg
 
-from consumer.core.events import Partition
+from consumer.core.events import Partition, PartitionPosition
 from consumer.postgres import statements as sql
-from consumer.postgres.connection import Connection
+from consumer.postgres.connection import Connection, briefly
 from consumer.postgres.failures import as_failure
 
 
@@ -21,20 +21,25 @@ class DatabaseState(NamedTuple):
     read_only: bool
 
 
-def read_positions(connect: Callable[[], Connection], wanted: Mapping[Partition, str]) -> dict[Partition, int]:
-    """The next offset of each partition (with its topic's id) that has a position.
+def positions_of(connection: Connection, wanted: Mapping[Partition, str]) -> dict[Partition, PartitionPosition]:
+    """Where each partition (with its topic's id) stands that has a position."""
+    topics = [partition.topic for partition in wanted]
+    numbers = [partition.number for partition in wanted]
+    found = connection.execute(sql.READ_POSITIONS, (topics, list(wanted.values()), numbers, [0] * len(numbers))).fetchall()
+    return {Partition(topic, number): PartitionPosition(topic_id, offset) for topic, number, topic_id, offset in found}
+
+
+def read_positions(connect: Callable[[], Connection], wanted: Mapping[Partition, str]) -> dict[Partition, PartitionPosition]:
+    """As `positions_of`, over a connection of its own.
 
     Raises:
         TransientError: the database could not be asked.
     """
-    topics = [partition.topic for partition in wanted]
-    numbers = [partition.number for partition in wanted]
     try:
-        with connect() as connection:
-            found = connection.execute(sql.READ_POSITIONS, (topics, list(wanted.values()), numbers, [0] * len(numbers))).fetchall()
+        with briefly(connect) as connection:
+            return positions_of(connection, wanted)
     except psycopg.Error as error:
         raise as_failure(error) from error
-    return {Partition(topic, number): offset for topic, number, _, offset in found}
 
 
 def read_state(connect: Callable[[], Connection]) -> DatabaseState:
@@ -44,7 +49,7 @@ def read_state(connect: Callable[[], Connection]) -> DatabaseState:
         TransientError: the database could not be asked (ConfigurationError: it refused).
     """
     try:
-        with connect() as connection:
+        with briefly(connect) as connection:
             role, superuser, read_only, table = (
                 connection.execute(
                     "SELECT current_user, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),"

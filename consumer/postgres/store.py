@@ -12,6 +12,7 @@ from consumer.postgres import statements as sql
 from consumer.postgres.batch import RenderedBatch, quarantine_row
 from consumer.postgres.connection import Connection, ConnectionKeeper
 from consumer.postgres.failures import as_failure, is_missing_partition, is_row_error
+from consumer.postgres.positions import positions_of
 from consumer.postgres.settling import Cursor, Outcome, copy, settle
 
 _RACES = 5
@@ -99,6 +100,18 @@ class PostgresStore:
                 self._end_blockers((topics, ids, numbers, lows))
             raise as_failure(error) from error
         return {Partition(topic, number): PartitionPosition(topic_id, offset) for topic, number, topic_id, offset in found}
+
+    def positions(self, wanted: Mapping[Partition, str]) -> dict[Partition, PartitionPosition]:
+        """Where those of the partitions stand (each with its topic's id) that have a position; changes nothing.
+
+        Raises:
+            TransientError: try again.
+        """
+        try:
+            with self._keeper.use() as connection:
+                return positions_of(connection, wanted)
+        except psycopg.Error as error:
+            raise as_failure(error) from error
 
     def cut(self) -> None:
         """Ends a call that hangs, from another thread: it then raises TransientError."""

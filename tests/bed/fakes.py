@@ -74,6 +74,11 @@ class MemoryDatabase:
                 self.positions[each, topic_id] = self.first[each, topic_id] = low
         return {each: PartitionPosition(topic_id, self.positions[each, topic_id]) for each, (topic_id, _) in wanted.items()}
 
+    def look(self, wanted: Mapping[Partition, str]) -> dict[Partition, PartitionPosition]:
+        """As PostgresStore.positions."""
+        found = {each: self.positions.get((each, topic_id)) for each, topic_id in wanted.items()}
+        return {each: PartitionPosition(wanted[each], offset) for each, offset in found.items() if offset is not None}
+
     def check_fence(self, batch: Batch) -> None:
         """Raises FencedError where a position is not where the batch begins."""
         if self.fence and any(self.positions.get((part.partition, part.topic_id)) != part.expected for part in batch.slices):
@@ -166,6 +171,11 @@ class MemoryStore:
         """As BackgroundStore."""
         self._call = lambda: self.open_positions(wanted)
 
+    def start_look(self, wanted: Mapping[Partition, str]) -> None:
+        """As BackgroundStore."""
+        asked = dict(wanted)
+        self._call = lambda: self.look(asked)
+
     def wait(self, timeout: float) -> bool:
         """As BackgroundStore; never waits."""
         return self.busy
@@ -186,6 +196,11 @@ class MemoryStore:
         """As PostgresStore."""
         self._fail()
         return self.database.open_positions(wanted)
+
+    def look(self, wanted: Mapping[Partition, str]) -> dict[Partition, PartitionPosition]:
+        """As PostgresStore.positions."""
+        self._fail()
+        return self.database.look(wanted)
 
     def write(self, batch: Batch) -> Written:
         """As PostgresStore."""

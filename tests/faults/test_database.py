@@ -54,6 +54,19 @@ class TestFault06DatabaseDown:
             assert inside.ear.names.count("partitions assigned") == 1
         place.assert_complete(expected)
 
+    def test_fault_06_under_an_idle_worker(
+        self, place: Workplace, postgres_proxy: FaultProxy, database_way: dict[str, str], health: Health
+    ) -> None:
+        """It is not ready, though it has nothing to write; and ready again by itself."""
+        with place.worker(**database_way, **health.settings):
+            wait_until(lambda: health.ready, "it works")
+            postgres_proxy.refuse()
+            postgres_proxy.cut()
+            wait_until(lambda: "PostgreSQL" in health.reasons, "not ready, with the reason")
+            assert health.live == 200
+            postgres_proxy.accept()
+            wait_until(lambda: health.ready, "ready again")
+
 
 class TestFault12Restore:
     """The position is in the database, so a backup carries it."""
@@ -72,6 +85,23 @@ class TestFault12Restore:
         restored = Workplace(place.kafka, f"{place.database}_backup", place.topic)
         restored.drain()
         restored.assert_complete(expected)
+
+    def test_fault_12_under_an_idle_worker(self, place: Workplace, postgres: PostgresServer) -> None:
+        """Nothing is written any more, so no fence says it: the worker looks at its positions."""
+        expected = events(20)
+        place.publish(encoded(expected[:10]))
+        place.drain()
+        name = place.database.rpartition("/")[2]
+        with psycopg.connect(postgres.url(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}_backup TEMPLATE {name}")
+            with place.worker() as process:
+                place.publish(encoded(expected[10:]))
+                wait_until(lambda: place.written() == 20, "all is written")
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+                connection.execute(f"ALTER DATABASE {name}_backup RENAME TO {name}")
+                wait_until(lambda: place.written() == 20, "what the restore lost is written again")
+                assert process.poll() is None
+        place.assert_complete(expected)
 
 
 class TestFault13Outcomes:

@@ -6,6 +6,7 @@ from typing import Any
 
 import fastavro
 import psutil
+import psycopg
 import pytest
 
 from consumer.core.decoding import SINGLE_OBJECT, schema_fingerprint
@@ -70,6 +71,20 @@ class TestFault15Unstorable:
         found = place.query("SELECT value, reason FROM audit.quarantine ORDER BY kafka_offset")
         assert [(bytes(value), reason) for value, reason in found] == bad
         place.assert_complete(mates, quarantined=len(bad))
+
+    def test_fault_15_found_by_halving(self, place: Workplace) -> None:
+        """What nobody could see coming, such as a rule that was added to the table, is found alone too."""
+        with psycopg.connect(place.database) as connection:
+            connection.execute("ALTER TABLE audit.audit_log ADD CONSTRAINT house_rule CHECK (tenant <> 'refused')")
+        mates = events(300)
+        values = encoded(mates)
+        for at in (0, 120, 121, 303):
+            values.insert(at, message_value(tenant="refused"))
+        place.publish(values, partition=0)
+        place.drain()
+        found = place.query("SELECT kafka_offset, reason, error LIKE '%%23514%%' FROM audit.quarantine ORDER BY kafka_offset")
+        assert found == [(at, "unstorable", True) for at in (0, 120, 121, 303)]
+        place.assert_complete(mates, quarantined=4)
 
 
 class TestFault16Avro:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from subprocess import Popen
 
@@ -14,6 +15,10 @@ import pytest
 
 from consumer.cli.exit_codes import ExitCode
 from consumer.cli.wiring import observation
+from consumer.core.errors import TransientError
+from consumer.postgres import connection
+from consumer.postgres.migrate import HEAD_REVISION
+from consumer.postgres.positions import read_state
 from consumer.settings import load_settings
 from tests.bed.events import encoded, events
 from tests.bed.fault_proxy import FaultProxy
@@ -168,6 +173,19 @@ class TestFault02StopWhileWaiting:
             postgres_proxy.wait_for_cut()
             process.send_signal(signal.SIGTERM)
             assert process.wait(GRACE + MARGIN) in (ExitCode.DONE, ExitCode.SHUTDOWN_TIMEOUT)
+
+    def test_fault_02_a_question_that_is_not_answered_is_asked_again(
+        self, place: Workplace, postgres_proxy: FaultProxy, database_way: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Connected, and then frozen: the question has a bound, and does not stop the loop for good."""
+        monkeypatch.setattr("consumer.postgres.connection.ANSWER_TIMEOUT", 1.0)
+        postgres_proxy.freeze_before_request(b"audit.alembic_version")
+        connect = partial(connection.connect, database_way["AUDIT_DATABASE_URL"])
+        with pytest.raises(TransientError, match="PostgreSQL"):
+            read_state(connect)
+        postgres_proxy.cut()
+        postgres_proxy.thaw()
+        assert read_state(connect).revision == HEAD_REVISION
 
 
 def test_a_stalled_loop_is_not_alive(place: Workplace, health: Health, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """The model of PostgreSQL: the fake database with transactions that take time, hold locks, and end without their client's knowledge."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -105,8 +106,8 @@ class Server(MemoryDatabase):
 class _Call:
     """A call in flight, from the client's side."""
 
-    def __init__(self, batch: Batch | None, wanted: Mapping[Partition, tuple[str, int]] | None) -> None:
-        self.wanted = wanted
+    def __init__(self, batch: Batch | None = None, question: Callable[[], Any] | None = None) -> None:
+        self.question = question
         self.transaction = None if batch is None else Transaction(batch)
         self.begun = False
         self.blocked: float | None = None
@@ -136,15 +137,22 @@ class Session(MemoryStore):
         """As BackgroundStore."""
         assert not self.busy, "a call is in flight"
         self._actor.note("write", [(part.partition.number, part.expected, part.next_offset) for part in batch.slices])
-        self._flight = _Call(batch, None)
+        self._flight = _Call(batch)
         self._world.boundary(self._actor, "start write")
 
     def start_open(self, wanted: Mapping[Partition, tuple[str, int]]) -> None:
         """As BackgroundStore."""
         assert not self.busy, "a call is in flight"
         self._actor.note("open", dict(wanted))
-        self._flight = _Call(None, dict(wanted))
+        self._flight = _Call(question=partial(self._server.open_positions, dict(wanted)))
         self._world.boundary(self._actor, "start open")
+
+    def start_look(self, wanted: Mapping[Partition, str]) -> None:
+        """As BackgroundStore."""
+        assert not self.busy, "a call is in flight"
+        self._actor.note("look", dict(wanted))
+        self._flight = _Call(question=partial(self._server.look, dict(wanted)))
+        self._world.boundary(self._actor, "start look")
 
     def wait(self, timeout: float) -> bool:
         """As BackgroundStore."""
@@ -192,8 +200,8 @@ class Session(MemoryStore):
             self._abandon(call, "connection lost")
         elif call.transaction is not None:
             self._go_on_writing(call, call.transaction)
-        elif call.wanted is not None:
-            found = server.open_positions(call.wanted)
+        elif call.question is not None:
+            found = call.question()
             call.finish(TransientError("the answer was lost") if world.happens("connection lost") else found)
 
     def _go_on_writing(self, call: _Call, mine: Transaction) -> None:

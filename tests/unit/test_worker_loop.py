@@ -145,6 +145,32 @@ def test_held_while_the_database_is_down() -> None:
     rig.assert_complete()
 
 
+def test_an_idle_worker_notices_that_the_database_is_down() -> None:
+    """Not ready, though there is nothing to write; and ready again."""
+    rig = Rig()
+    rig.run()
+    rig.store.failures = [TransientError("PostgreSQL: down")] * 3
+    rig.run(30)
+    assert rig.store.failures == []
+    assert "held" in rig.ear.names
+    rig.run()
+    assert rig.ear.not_ready == []
+    rig.assert_complete()
+
+
+@pytest.mark.parametrize("restored", [{}, {(P0, "id"): 4}])
+def test_an_idle_worker_notices_a_restored_database(restored: dict[tuple[Partition, str], int]) -> None:
+    """It reads again what the restore lost, though no message comes."""
+    rig = Rig()
+    rig.run()
+    database = rig.store.database
+    database.log, database.known, database.positions = database.log[:0], {}, dict(restored)
+    rig.run(300)
+    assert "position changed" in rig.ear.names
+    assert rig.store.positions == {(P0, "id"): 10, (P1, "id"): 10}
+    assert len(rig.store.log) == 20 - sum(restored.values())
+
+
 def test_two_workers_with_the_same_partitions_write_once() -> None:
     """A zombie and its successor take turns: the fence lets each event in once."""
     rig = Rig(messages=30)

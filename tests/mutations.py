@@ -1,0 +1,165 @@
+"""`python -m tests.mutations`: breaks the worker in one way at a time, and looks whether the test that should catch it fails.
+
+Each mutation is a replacement in one file, made in a copy of the checkout. Exit code 1 when a broken worker passes its test.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+_LEFT_OUT = shutil.ignore_patterns(".*", "build", "dist", "__pycache__")
+
+
+class Mutation(NamedTuple):
+    """What is broken, how, and which test fails then."""
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]  # file, what stands there once, what stands there instead
+    test: str
+
+
+MUTATIONS = (
+    Mutation(
+        "the offset commit comes before the write",
+        (
+            (
+                "consumer/worker.py",
+                "            self._store.start_write(self._writing)\n",
+                "            self._commit_first()\n            self._store.start_write(self._writing)\n",
+            ),
+            (
+                "consumer/worker.py",
+                "    def _unsettled(self)",
+                "    def _commit_first(self) -> None:\n        self._source.commit({each.partition: each.next_offset for each in self._writing.slices})\n\n    def _unsettled(self)",
+            ),
+        ),
+        "tests/faults/test_database.py::TestFault06DatabaseDown::test_fault_06_database_down[refused]",
+    ),
+    Mutation(
+        "no fence",
+        (
+            (
+                "consumer/postgres/statements.py",
+                "WHERE {_SAME_PARTITION}\n  AND position.next_offset = slice.expected",
+                "WHERE {_SAME_PARTITION}",
+            ),
+            (
+                "consumer/postgres/store.py",
+                "        if [row[0] for row in cursor.fetchall()] != [True] * len(batch.slices):\n            raise FencedError\n",
+                "",
+            ),
+        ),
+        "tests/faults/test_database.py::TestFault13Outcomes::test_fault_13_cut[COMMIT-after]",
+    ),
+    Mutation(
+        "the ledger is forgotten",
+        (
+            (
+                "consumer/postgres/store.py",
+                "        copy(cursor, sql.COPY_LEDGER, [row.ledger for row in batch.rows])\n",
+                "",
+            ),
+        ),
+        "tests/faults/test_group.py::TestFault20ReverseOrder::test_fault_20_reverse_order",
+    ),
+    Mutation(
+        "a callback's error is swallowed",
+        (
+            (
+                "consumer/kafka/source.py",
+                "# noqa: BLE001 - it must not cross the client; consume() raises it\n            self._failure = error\n",
+                "\n            pass\n",
+            ),
+        ),
+        "tests/faults/test_client.py::TestFault01ACallbackRaises::test_fault_01_assign",
+    ),
+    Mutation(
+        "a lost offset is repositioned at the latest",
+        (
+            (
+                "consumer/worker.py",
+                "            self._source.start(partition, max(offset, at.low))\n",
+                "            self._source.start(partition, offset if offset >= at.low else at.high)\n",
+            ),
+        ),
+        "tests/faults/test_kafka.py::TestFault10Retention::test_fault_10_while_nobody_was_there",
+    ),
+    Mutation(
+        "topic ids are not looked at",
+        (
+            (
+                "consumer/worker.py",
+                "            self._look_at_topics()\n",
+                "",
+            ),
+        ),
+        "tests/faults/test_kafka.py::TestFault11TopicMadeAnew::test_fault_11_topic_made_anew[True-classic]",
+    ),
+    Mutation(
+        "a frozen worker keeps its position's lock",
+        (
+            (
+                "consumer/postgres/store.py",
+                "                self._end_blockers(_fence(batch.slices))\n",
+                "                pass\n",
+            ),
+        ),
+        "tests/integration/test_conformance.py",
+    ),
+    Mutation(
+        "a batch that PostgreSQL refuses is given up",
+        (
+            (
+                "consumer/postgres/settling.py",
+                "    elif len(rows) > 1:\n",
+                "    elif False:\n",
+            ),
+        ),
+        "tests/faults/test_messages.py::TestFault15Unstorable::test_fault_15_found_by_halving",
+    ),
+    Mutation(
+        "nothing stops a topic of garbage",
+        (
+            (
+                "consumer/core/breaker.py",
+                "        closed = not self._limit or count < self._limit\n",
+                "        closed = True\n",
+            ),
+        ),
+        "tests/faults/test_rotten_input.py::test_a_topic_of_garbage_is_held_and_goes_on_as_decided",
+    ),
+)
+
+
+def survives(mutation: Mutation) -> bool:
+    """Whether the broken worker passes the test."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "checkout"
+        shutil.copytree(ROOT, copy, ignore=_LEFT_OUT)
+        for name, old, new in mutation.edits:
+            text = (copy / name).read_text()
+            (copy / name).write_text(text.replace(old, new))
+        tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutation.test]
+        done = subprocess.run(tests, cwd=copy, capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"{mutation.name}: the test did not run\n{done.stdout[-2000:]}")
+        return done.returncode == 0
+
+
+def main() -> int:
+    """Tries them all."""
+    survivors = 0
+    for mutation in MUTATIONS:
+        print(f"{mutation.name} …", end=" ", flush=True)
+        survived = survives(mutation)
+        survivors += survived
+        print(f"{'SURVIVES' if survived else 'caught by'} {mutation.test}", flush=True)
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
