@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 SEEDS ?= 10000
 
-.PHONY: help demo test chaos simulate lint lock build clean
+.PHONY: help demo test chaos simulate mutations lint lock build clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -45,6 +45,9 @@ test: lint ## The whole suite (ARGS="-k name" for a part); Kafka tests need Java
 chaos: $(VENV)/dev.stamp ## Random faults on a real Kafka and PostgreSQL, then the verdict: MINUTES=5 SEED=n WORKERS=3, and more in CONTRIBUTING.
 	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) --workers $(or $(WORKERS),3) --rate $(or $(RATE),300) \
 		$(if $(SEED),--seed $(SEED)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(JSON),--json $(JSON))
+
+mutations: $(VENV)/dev.stamp ## Break the worker in one way at a time, and see that a test catches each.
+	@$(BIN)/python -m tests.mutations
 
 simulate: $(VENV)/dev.stamp ## Random schedules of the worker (SEEDS=100000 for more, SEED=123 to see one again).
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))

@@ -22,6 +22,11 @@ class Mutation(NamedTuple):
     test: str
 
 
+_KAFKA_FIRST = """\
+            self._source.commit({part.partition: part.next_offset for part in self._writing.slices})
+            self._store.start_write(self._writing)
+"""
+
 MUTATIONS = (
     Mutation(
         "the offset commit comes before the write",
@@ -29,15 +34,10 @@ MUTATIONS = (
             (
                 "consumer/worker.py",
                 "            self._store.start_write(self._writing)\n",
-                "            self._commit_first()\n            self._store.start_write(self._writing)\n",
-            ),
-            (
-                "consumer/worker.py",
-                "    def _unsettled(self)",
-                "    def _commit_first(self) -> None:\n        self._source.commit({each.partition: each.next_offset for each in self._writing.slices})\n\n    def _unsettled(self)",
+                _KAFKA_FIRST,
             ),
         ),
-        "tests/faults/test_database.py::TestFault06DatabaseDown::test_fault_06_database_down[refused]",
+        "tests/faults/test_database.py::TestFault13Outcomes::test_fault_13_no_answer_to_commit",
     ),
     Mutation(
         "no fence",

@@ -9,13 +9,5 @@
 
 Fault 18 (registry: 500, time-out, slow, 404) has no test: the worker has no registry client yet.
 
-Tried by hand, each caught by the test named first, and by others:
-
-| what was broken | caught by |
-| --- | --- |
-| the offset commit comes before the write | `test_fault_06_database_down`, `test_fault_13_kill_nine_loses_and_doubles_nothing` |
-| no fence | `test_fault_13_cut[COMMIT-after]` |
-| no ledger | `test_fault_20_reverse_order` |
-| a callback's error is swallowed | `test_fault_01_assign` |
-| repositioned at `latest` | `test_fault_10_while_nobody_was_there` |
+Which test catches which break of the worker: `tests/mutations.py`, and `make mutations` tries them.
 """

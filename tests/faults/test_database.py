@@ -125,6 +125,21 @@ class TestFault13Outcomes:
             assert ("fenced" in inside.ear.names) == (side == "after" and request_ == b"COMMIT")
         place.assert_complete(expected)
 
+    def test_fault_13_no_answer_to_commit(self, place: Workplace, postgres_proxy: FaultProxy, database_way: dict[str, str]) -> None:
+        """While nobody knows what became of a batch, Kafka is not told that it is done."""
+        expected = events(400)
+        with worker_inside({**place.environment, **SMALL, **database_way}) as inside:
+            place.publish(encoded(expected[:200]))
+            inside.run_until(lambda: place.written() == 200 and place.committed() == place.positions(), "it works")
+            postgres_proxy.freeze_before_request(b"COMMIT")
+            place.publish(encoded(expected[200:]))
+            inside.run_until(lambda: "PostgreSQL: no answer yet" in inside.worker.not_ready(), "not ready, with the reason")
+            assert place.written() == 200
+            place.assert_committed_after_written()
+            postgres_proxy.thaw()
+            inside.run_until(lambda: place.written() == 400, "all is written")
+        place.assert_complete(expected)
+
     def test_fault_13_a_frozen_backend(self, place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
         """The call is cut by the client, for no setting of the server would end it."""
         monkeypatch.setattr("consumer.worker.WRITE_DEADLINE", 3.0)
