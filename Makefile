@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 SEEDS ?= 10000
 
-.PHONY: help demo test chaos simulate mutations lint lock build clean
+.PHONY: help demo test chaos simulate mutations bench soak performance lint lock build clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -26,6 +26,12 @@ $(VENV)/demo.stamp: requirements/demo.txt pyproject.toml | $(BIN)/python
 $(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(BIN)/python
 	@echo "installing what the tests need …"
 	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(VENV)/bench.stamp: requirements/bench.txt pyproject.toml | $(BIN)/python
+	@echo "installing what the benchmark needs …"
+	@$(PIP) install --quiet --require-hashes -r requirements/bench.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
@@ -52,11 +58,23 @@ mutations: $(VENV)/dev.stamp ## Break the worker in one way at a time, and see t
 simulate: $(VENV)/dev.stamp ## Random schedules of the worker (SEEDS=100000 for more, SEED=123 to see one again).
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
 
+bench: $(VENV)/bench.stamp ## Throughput, latency, memory, recovery: ONLY=drain,latency QUICK=1 EVENTS=n JSON=file; see docs/performance.md.
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(EVENTS),--events $(EVENTS)) \
+		$(if $(JSON),--json $(JSON))
+
+soak: $(VENV)/bench.stamp ## One worker under load for MINUTES=30: its memory stays as it is.
+	@$(BIN)/python -m tests.bench --only soak --minutes $(or $(MINUTES),30) --json $(or $(JSON),soak.json)
+
+performance: $(VENV)/bench.stamp ## Tables and plots of docs/performance.md out of JSON="bench.json soak.json".
+	@$(BIN)/python -m tests.bench.report $(or $(JSON),bench.json)
+
 lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements/dev.txt
 	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --extra demo --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/demo.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --group bench --extra demo --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/bench.txt
 
 build: $(VENV)/dev.stamp ## Wheel and sdist into dist/.
 	$(BIN)/python -m build --no-isolation

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,10 +32,23 @@ rm -rf "$1" "$2"
 
 
 class PostgresServer:
-    """One cluster in a folder of its own; trust authentication on the loopback interface."""
+    """One cluster in a folder of its own; trust authentication on the loopback interface.
 
-    def __init__(self, binaries: Path, remove_too: Path | None = None) -> None:
+    Args:
+        binaries: the folder of its programs.
+        remove_too: a folder that goes when the cluster goes.
+        settings: over the usual ones.
+    """
+
+    def __init__(self, binaries: Path, remove_too: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
         self._binaries = binaries
+        self._settings = {
+            "listen_addresses": "127.0.0.1",
+            "max_connections": "60",
+            "shared_buffers": "64MB",
+            "fsync": "off",  # which only a crash of the machine could tell
+            **(settings or {}),
+        }
         # Not below pytest's folder, which only root may enter.
         self.folder = Path(tempfile.mkdtemp(prefix="audit-pg-"))
         self._guard = subprocess.Popen(
@@ -63,8 +76,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Starts it and waits until it takes connections."""
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=60 -c shared_buffers=64MB"
-        options += " -c fsync=off"  # which only a crash of the machine could tell
+        options = f"-p {self.port} -k {self.folder} " + " ".join(f"-c {name}={value}" for name, value in self._settings.items())
         log = self.folder / "log"
         log.touch()
         log.chmod(0o666)
@@ -126,7 +138,7 @@ def _binaries(major: int) -> Path:
     return _DEBIAN
 
 
-def _server(major: int) -> Iterator[PostgresServer]:
+def _server(major: int, settings: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
     binaries = _binaries(major)
     copy = None
     if os.geteuid() == 0 and major == 18:
@@ -138,7 +150,7 @@ def _server(major: int) -> Iterator[PostgresServer]:
         binaries = copy / "package" / "pginstall18" / "bin"
     server = None
     try:
-        server = PostgresServer(binaries, copy)
+        server = PostgresServer(binaries, copy, settings)
         server.start()
         with psycopg.connect(server.url()) as connection:
             assert connection.info.server_version // 10_000 == major
@@ -151,7 +163,7 @@ def _server(major: int) -> Iterator[PostgresServer]:
 
 
 running_postgres = contextmanager(_server)
-"""A server of a major, for who is no test."""
+"""A server of a major, with settings of its own, for who is no test."""
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""Measures the worker on the real parts: `make bench`."""
