@@ -7,6 +7,7 @@ import click
 import structlog
 
 from consumer.cli.exit_codes import CommandError, ExitCode
+from consumer.cli.interpreter import tune_interpreter
 from consumer.cli.stopping import Watchdog, graceful_stop
 from consumer.cli.wiring import Drain, database_connector, observation, worker_parts
 from consumer.core.errors import ConfigurationError, FatalSourceError, TransientError
@@ -40,6 +41,7 @@ def command(*, drain: bool) -> None:
 
 
 def _run(settings: Settings, observer: WorkerObserver, *, drain: bool, stopped: threading.Event, watchdog: Watchdog) -> None:
+    tune_interpreter()
     with worker_parts(settings, observer) as parts:
         structlog.get_logger().info("started", topics=list(settings.kafka_topics), group=settings.kafka_group_id)
         try:

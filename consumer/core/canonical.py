@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from json.encoder import encode_basestring as _quote
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,7 +59,7 @@ def timestamp_text(micros: int) -> str:
     return (_EPOCH + timedelta(microseconds=micros)).isoformat().replace("+00:00", "Z")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def address_text(address: str) -> str:
     """An IP address in the one form that is hashed: IPv4 dotted, IPv6 written out in full.
 
@@ -70,5 +70,7 @@ def address_text(address: str) -> str:
     """
     if "%" in address:
         raise ValueError("an address with a zone")
-    parsed = ip_address(address)
-    return str(parsed) if isinstance(parsed, IPv4Address) else parsed.exploded
+    if ":" not in address:
+        return str(IPv4Address(address))
+    digits = f"{int(IPv6Address(address)):032x}"  # `exploded` would parse it twice more
+    return ":".join([digits[at : at + 4] for at in range(0, 32, 4)])

@@ -4,13 +4,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from consumer.core.actions import BY_CHANGE, NOBODY, RESULTS, SERVICE, TARGETS, Action, Kind
+from consumer.core.actions import ACTIONS, BY_CHANGE, NOBODY, RESULTS, SERVICE, TARGETS, Action, Kind
 from consumer.core.canonical import address_text, canonical_json, content_hash, is_uuid, quote, timestamp_text
 from consumer.core.errors import Reason, Rejected
 from consumer.core.events import AuditRecord, ChangeEvent
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_NUL = "\\u0000"
+
+# A named tuple's own constructor binds each field by its name, which takes three times as long.
+_record: Callable[[type[AuditRecord], tuple[Any, ...]], AuditRecord] = tuple.__new__
 
 
 def audit_record(event: ChangeEvent, source: bytes) -> AuditRecord:
@@ -30,58 +33,57 @@ def audit_record(event: ChangeEvent, source: bytes) -> AuditRecord:
     result = RESULTS.get(event.result)
     if result is None:
         raise Rejected(Reason.INVALID_EVENT, "result is none of the known symbols")
-    record, canonical = _render(action, event, result, None)
+    items = _items(action, event, result)
+    canonical = canonical_json(*items)
     # One look at the whole text instead of one at every field: NUL always shows as its escape here.
     if _ESCAPED_NUL not in canonical:
         try:
-            return record._replace(content_hash=content_hash(canonical.encode()))
+            return _record(AuditRecord, (*items, content_hash(canonical.encode()), None))
         except UnicodeEncodeError:
             pass
     altered = _storable(event)
     if altered == event:  # the visible text \u0000 is no NUL
-        return record._replace(content_hash=content_hash(canonical.encode()))
-    record, canonical = _render(action, altered, result, source)
-    return record._replace(content_hash=content_hash(canonical.encode()))
+        return _record(AuditRecord, (*items, content_hash(canonical.encode()), None))
+    items = _items(action, altered, result)
+    return _record(AuditRecord, (*items, content_hash(canonical_json(*items).encode()), source))
 
 
-def _render(action: Action, event: ChangeEvent, result: str, source: bytes | None) -> tuple[AuditRecord, str]:
+def _items(action: Action, event: ChangeEvent, result: str) -> tuple[Any, ...]:
+    """What is hashed of a record, in the canonical order."""
+    event_id, occurred_at, tenant, actor, address, _, error_code, _, change = event
     subject = action.subject_type
-    change = event.change
     if subject is None:
-        variant, change = change["target"]
+        variant, target = change["target"]
         subject = TARGETS.get(variant.rpartition(".")[2])
         if subject is None:
             raise Rejected(Reason.UNMAPPED_CHANGE, "this version knows no target of the change's kind")
-        if len(action.complement) > len(change):  # the scopes stand beside the target
-            change = {**event.change, **change}
-    complement = complement_json(action, change)
-    address = event.source_ip
+        # The scopes stand beside the target.
+        change = {**change, **target} if len(action.complement) > len(target) else target
     if address is not None:
         try:
             address = address_text(address)
         except ValueError:
             raise Rejected(Reason.INVALID_EVENT, "source_ip is not an IP address") from None
-    items = (
-        event.event_id.lower(),
-        event.occurred_at,
-        event.tenant,
+    return (
+        event_id.lower(),
+        occurred_at,
+        tenant,
         action.level,
         SERVICE,
-        NOBODY if event.actor is None else event.actor,
+        NOBODY if actor is None else actor,
         action.module,
         action.name,
         result,
-        event.error_code,
-        complement,
+        error_code,
+        _COMPLEMENT[action.change_type](change),
         subject,
         address,
     )
-    return AuditRecord(*items, b"", source), canonical_json(*items)
 
 
 def complement_json(action: Action, change: Mapping[str, Any]) -> str:
     """The Complement as canonical JSON text, keys in the documented order."""
-    return "{" + ",".join([f'"{key}":{_WRITE[kind](change[field])}' for key, field, kind in action.complement]) + "}"
+    return _COMPLEMENT[action.change_type](change)
 
 
 def _texts(values: list[str]) -> str:
@@ -111,6 +113,16 @@ _WRITE: dict[Kind, Callable[[Any], str]] = {
     Kind.PERIOD: _period,
     Kind.SWITCH: _switch,
 }
+
+
+def _complement(action: Action) -> Callable[[Mapping[str, Any]], str]:
+    """How the action's Complement is written, worked out once from the table."""
+    template = "{" + ",".join(f'"{item.key}":%s' for item in action.complement) + "}"
+    writes = [(_WRITE[item.kind], item.field) for item in action.complement]
+    return lambda change: template % tuple([write(change[field]) for write, field in writes])
+
+
+_COMPLEMENT = {action.change_type: _complement(action) for action in ACTIONS}
 
 
 def _storable(value: Any) -> Any:

@@ -33,16 +33,17 @@ def slices_of(
     messages: Iterable[Message], cursors: Mapping[Partition, Cursor], decoder: Decoder, kept: tuple[int, int]
 ) -> list[PartitionSlice]:
     """The batch by partition; moves the cursors on. Messages of partitions without a cursor, and redelivered ones, are passed over."""
-    slices: dict[Partition, PartitionSlice] = {}
+    slices: dict[tuple[str | None, int | None], PartitionSlice] = {}
     for message in messages:
-        partition = Partition(message.topic() or "", message.partition() or 0)
-        cursor = cursors.get(partition)
+        place = message.topic(), message.partition()
+        cursor = cursors.get(place)  # type: ignore[call-overload] # a Partition is such a pair, and takes longer to make
         offset = message.offset()
         if cursor is None or offset is None or offset < cursor.offset:
             continue
-        part = slices.get(partition)
+        part = slices.get(place)
         if part is None:
-            part = slices[partition] = PartitionSlice(partition, cursor.topic_id, cursor.offset, cursor.offset)
+            partition = Partition(*place)  # type: ignore[arg-type] # the cursor has one
+            part = slices[place] = PartitionSlice(partition, cursor.topic_id, cursor.offset, cursor.offset)
         part.skipped += offset - cursor.offset
         cursor.offset = part.next_offset = offset + 1
         value = message.value()

@@ -19,6 +19,8 @@ _HARMLESS = (KafkaError._MAX_POLL_EXCEEDED, KafkaError._PARTITION_EOF)  # noqa: 
 _FATAL = KafkaError._FATAL  # noqa: SLF001
 _NO_OFFSET = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 
+_error_of = KafkaMessage.error
+
 Report = Callable[..., None]
 """Called with an event's name and fields; must not raise."""
 
@@ -163,7 +165,7 @@ class KafkaSource:
             failure = self._failure
         if failure is not None:
             raise SourceFailedError(f"a callback failed ({type(failure).__name__})") from failure
-        if any(message.error() is not None for message in messages):
+        if any(map(_error_of, messages)):
             messages = [message for message in messages if not self._is_error(message)]
         if messages:
             self._trouble = self._unreachable_since = None

@@ -51,12 +51,12 @@ class RenderedBatch:
                     number,
                     message,
                 )
-                days.add(record.occurred_at // DAY)
                 first = rows.setdefault(event_id, row)
                 if first is not row:
                     self.repeats.append(row)
                     self.contradicts |= first.content_hash != row.content_hash
                     continue
+                days.add(record.occurred_at // DAY)
                 if is_suspect(record):
                     self.suspects.add(event_id)
         self.months = {month_of(day * DAY) for day in days}
