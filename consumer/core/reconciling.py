@@ -68,6 +68,9 @@ class Known(NamedTuple):
     place: tuple[str, int, int] | None  # of that row: topic, partition, offset
 
 
+_UNKNOWN = Known(None, None, None)
+
+
 @dataclass(slots=True)
 class Seen:
     """What was found in a partition, to be compared with the books."""
@@ -175,11 +178,12 @@ class _Comparison:
         if mine:
             self._seen.written += 1
             self._written(offset, record, mine)
-        elif len(others) > room:
-            # More rows than there can be of older topics, and none of this event: its row was changed.
-            self._differs(offset, others.pop(), record)
-        else:
-            self._elsewhere(offset, record)
+        elif not self._is_elsewhere(offset, record):
+            if len(others) > room:
+                # More rows than there can be of older topics, and none of this event anywhere: its row was changed.
+                self._differs(offset, others.pop(), record)
+            else:
+                self._lacks(offset, record)
         self._strangers(offset, others, room, "Kafka has another event here")
 
     def _quarantined(self, offset: int, delivered: Delivered, mine: list[QuarantinedRow], rows: list[StoredRow], room: int) -> None:
@@ -251,21 +255,26 @@ class _Comparison:
         if columns:
             self._find(Kind.DIFFERENT, Table.LEDGER, row.offset, row, "the ledger has the event otherwise", columns=columns)
 
-    def _elsewhere(self, offset: int, record: AuditRecord) -> None:
-        """An event without a row at its place: a duplicate has it elsewhere."""
-        known = self._known.get(record.event_id, Known(None, None, None))
-        true = record.content_hash
-        if known.place is not None and true in (known.ledger_hash, known.log_hash):
-            self._seen.duplicates += 1
-            topic, number, later = known.place
-            if (topic, number) == self._stretch.partition and later > offset and not self._stretch.others:
-                detail = f"the row says offset {later}, and this earlier message is the first of the event"
-                self._find(Kind.DIFFERENT, Table.LOG, offset, record, detail, columns=("kafka_offset",))
-        elif known.ledger_hash is None and record.occurred_at < self._stretch.kept_from:
+    def _is_elsewhere(self, offset: int, record: AuditRecord) -> bool:
+        """Whether an event without a row at its place is a duplicate, whose row is elsewhere."""
+        known = self._known.get(record.event_id, _UNKNOWN)
+        if known.place is None or record.content_hash not in (known.ledger_hash, known.log_hash):
+            return False
+        self._seen.duplicates += 1
+        topic, number, later = known.place
+        if (topic, number) == self._stretch.partition and later > offset and not self._stretch.others:
+            detail = f"the row says offset {later}, and this earlier message is the first of the event"
+            self._find(Kind.DIFFERENT, Table.LOG, offset, record, detail, columns=("kafka_offset",))
+        return True
+
+    def _lacks(self, offset: int, record: AuditRecord) -> None:
+        """An event that should have a row here, or be in quarantine."""
+        known = self._known.get(record.event_id, _UNKNOWN)
+        if known.ledger_hash is None and record.occurred_at < self._stretch.kept_from:
             self._seen.retired += 1
         elif known.ledger_hash is None:
             self._find(Kind.MISSING, Table.LOG, offset, record, "neither log nor ledger know the event")
-        elif known.ledger_hash == true:
+        elif known.ledger_hash == record.content_hash:
             self._find(Kind.MISSING, Table.LOG, offset, record, "the ledger knows the event, the log has no row of it")
         else:
             detail = "the ledger has the event with other content: the message should be here as a conflict"
