@@ -22,6 +22,7 @@ COMMANDS = {
     "actions": "Print the documented actions.",
     "check": "Say what is wrong with settings, connections and privileges, and the remedy.",
     "quarantine": "See, retry or discard the messages that could not be in the log.",
+    "reconcile": "Compare log, quarantine and books with the topics, read again offset by offset.",
     "demo": "Run the whole thing on this machine, without Kafka or PostgreSQL installed.",
 }
 

@@ -47,3 +47,7 @@ class SourceFailedError(Exception):
 
 class FatalSourceError(Exception):
     """The Kafka client is dead for good: the process must end, and its supervisor start another."""
+
+
+class TopicUnreadableError(Exception):
+    """Kafka can't be read again, now; the text names the place and what helps."""

@@ -1,5 +1,6 @@
 """The nouns of the project: message, change event, audit record, and the slice of a batch that one partition contributes."""
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import methodcaller
@@ -130,3 +131,10 @@ def quarantine(message: Message, reason: Reason, error: str) -> QuarantinedMessa
     if offset is None:
         raise ValueError("a delivered message has an offset")
     return QuarantinedMessage(offset, reason, error, message.key(), message.value(), headers)
+
+
+def stored_headers(headers: Sequence[tuple[str, bytes | None]] | None) -> list[list[str | None]] | None:
+    """Headers as the quarantine has them: [name, base64 of the value or null], in order. jsonb has no place for bytes, nor for NUL."""
+    if headers is None:
+        return None
+    return [[name.replace("\x00", "\\u0000"), None if value is None else b64encode(value).decode()] for name, value in headers]

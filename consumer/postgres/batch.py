@@ -1,13 +1,12 @@
 """A batch rendered for PostgreSQL, made while the batch before it is being written."""
 
 import json
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from consumer.core.clock import DAY, month_of
 from consumer.core.errors import Reason
-from consumer.core.events import Message, PartitionSlice, QuarantinedMessage, quarantine
+from consumer.core.events import Message, PartitionSlice, QuarantinedMessage, quarantine, stored_headers
 from consumer.postgres.rows import is_suspect, ledger_row, log_row, source_fields
 
 
@@ -71,15 +70,9 @@ class RenderedBatch:
         return message._replace(reason=reason, error=error)
 
 
-def headers_json(headers: Sequence[tuple[str, bytes | None]] | None) -> str | None:
-    """Headers as JSON: an array of [name, base64 of the value or null], in order. jsonb has no place for bytes, nor for NUL."""
-    if headers is None:
-        return None
-    return json.dumps([[name.replace("\x00", "\\u0000"), None if value is None else b64encode(value).decode()] for name, value in headers])
-
-
 def quarantine_row(part: PartitionSlice, message: QuarantinedMessage) -> tuple[Any, ...]:
     """The parameters of the statement QUARANTINE."""
+    headers = stored_headers(message.headers)
     return (
         part.partition.topic,
         part.topic_id,
@@ -89,5 +82,5 @@ def quarantine_row(part: PartitionSlice, message: QuarantinedMessage) -> tuple[A
         message.error,
         message.key,
         message.value,
-        headers_json(message.headers),
+        None if headers is None else json.dumps(headers),
     )

@@ -1,0 +1,70 @@
+"""The books of a partition against what was found in it. Pure."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from consumer.core.events import Partition
+from consumer.core.findings import Finding, Kind, Table
+from consumer.core.reconciling import Seen
+
+
+class Position(NamedTuple):
+    """A row of audit.consumer_position, and what audit.source_gap says beside it."""
+
+    partition: Partition
+    topic_id: str
+    first: int
+    next: int
+    written: int
+    duplicates: int
+    quarantined: int
+    tombstones: int
+    skipped: int
+    expired: int
+    gaps: int  # offsets of its ranges in source_gap
+
+    @property
+    def books(self) -> tuple[int, ...]:
+        """The six counts."""
+        return self[4:10]
+
+
+def balance(positions: Sequence[Position], current: Position | None, seen: Seen) -> Iterator[Finding]:
+    """What is wrong with the books of one partition, all of which was looked at.
+
+    Args:
+        positions: one for each topic of the name, now and formerly.
+        current: the one of the topic that Kafka has now.
+        seen: what was found.
+    """
+    for each in positions:
+        if each.next - each.first != sum(each.books):
+            yield _wrong(Table.POSITION, each, (), f"the books sum up to {sum(each.books)}, the position moved by {each.next - each.first}")
+        if each.gaps != each.expired:
+            yield _wrong(Table.GAP, each, ("expired",), f"the books say {each.expired}, source_gap has ranges of {each.gaps}")
+        found = seen.quarantined[each.topic_id]
+        if found != each.quarantined:
+            yield _wrong(Table.POSITION, each, ("quarantined",), f"the books say {each.quarantined}, the quarantine has {found}")
+    written = sum(each.written for each in positions)
+    rows = seen.rows - seen.retried + seen.retired
+    if written != rows:
+        detail = f"the books say {written}, the log has {rows}"
+        yield _wrong(Table.POSITION, current or positions[-1], ("written",), detail)
+    if current is None:
+        return
+    # A topic made anew under a worker may have events booked as written under its old id and as duplicates under its new one.
+    named = [("tombstones", current.tombstones, seen.tombstones), ("skipped", current.skipped, seen.skipped)]
+    if len(positions) == 1:
+        named.append(("duplicates", current.duplicates, seen.duplicates))
+    else:
+        delivered = seen.written + seen.duplicates + seen.retired
+        named.append(("written and duplicates", current.written + current.duplicates, delivered))
+    whole = seen.verified == current.next - current.first
+    for name, booked, counted in named:
+        if booked < counted or (whole and booked != counted):
+            yield _wrong(Table.POSITION, current, (name,), f"the books say {booked}, Kafka has {'' if whole else 'at least '}{counted}")
+
+
+def _wrong(table: Table, position: Position, columns: tuple[str, ...], detail: str) -> Finding:
+    topic, number = position.partition
+    return Finding(Kind.BOOKS, table, topic, number, None, None, columns, f"{detail} (topic id {position.topic_id})")
