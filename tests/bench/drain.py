@@ -25,11 +25,11 @@ _PATIENCE = 600.0
 # The row of a position was written by the transaction that moved it: so a look gives a commit's time, however late it comes.
 _ACCOUNTED = """
 SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)))::float8, coalesce(sum(next_offset - first_offset), 0)::bigint
-FROM audit.consumer_position WHERE next_offset > first_offset"""
+FROM audit.consumer_position WHERE next_offset > first_offset AND kafka_topic = %s"""
 
 _BOOKS = """
 SELECT coalesce(sum(written), 0)::bigint, coalesce(sum(duplicates), 0)::bigint, coalesce(sum(quarantined), 0)::bigint
-FROM audit.consumer_position"""
+FROM audit.consumer_position WHERE kafka_topic = %s"""
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,11 @@ def workers(environment: Mapping[str, str], *arguments: str, count: int = 1) -> 
 
 @dataclass
 class Watch:
-    """Looks at positions and processes."""
+    """Looks at the positions of a topic, and at processes."""
 
     database: str
     crew: Sequence[Worker]
+    topic: str
     seen: list[Progress] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -116,7 +117,7 @@ class Watch:
         """Looks once; how many offsets are accounted for."""
         for each in self.crew:
             each.look()
-        row = self._connection.execute(_ACCOUNTED).fetchone()
+        row = self._connection.execute(_ACCOUNTED, (self.topic,)).fetchone()
         assert row is not None
         moment, accounted = row
         if accounted and (not self.seen or accounted > self.seen[-1].accounted):
@@ -125,7 +126,7 @@ class Watch:
 
     def books(self) -> dict[str, int]:
         """The sums over all positions."""
-        row = self._connection.execute(_BOOKS).fetchone()
+        row = self._connection.execute(_BOOKS, (self.topic,)).fetchone()
         assert row is not None
         return dict(zip(("written", "duplicates", "quarantined"), row, strict=True))
 
@@ -143,7 +144,7 @@ def drain(bed: Bed, database: str, topic: str, *, count: int = 1, **settings: An
     bed.settle()
     began, began_epoch = time.perf_counter(), time.time()
     with workers(environment, "--drain", count=count) as crew:
-        watch = Watch(database, crew)
+        watch = Watch(database, crew, topic)
         try:
             if count > 1:
                 _hold_until_joined(bed, database, environment["AUDIT_KAFKA_GROUP_ID"], count)
