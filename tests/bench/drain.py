@@ -1,5 +1,6 @@
 """How fast workers drain a topic, seen from outside: by the commits of their positions, and by what the kernel says of the processes."""
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from tests.bench.bed import Bed
 from tests.bench.figures import Progress, cpu_per_event, rate
 
 COMMAND = str(Path(sys.executable).with_name("integration-audit"))
+TIED = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+"""The kernel ends a process that was started so when this one is gone, however that went."""
 _EVERY = 0.02
 """Seconds between two looks; each costs the machine less than a millisecond."""
 _PATIENCE = 600.0
@@ -50,7 +53,7 @@ class Worker:
     """One worker process, and what the kernel knows of it."""
 
     def __init__(self, environment: Mapping[str, str], *arguments: str, log: IO[bytes]) -> None:
-        self.process = subprocess.Popen([COMMAND, "run", *arguments], env=environment, stdout=log, stderr=log)
+        self.process = subprocess.Popen([*TIED, COMMAND, "run", *arguments], env=environment, stdout=log, stderr=log)
         self._kernel = psutil.Process(self.process.pid)
         self.cpu = 0.0
         """Seconds of user and system, when last looked at."""
@@ -171,7 +174,7 @@ def drain(bed: Bed, database: str, topic: str, *, count: int = 1, **settings: An
 
 def _hold_until_joined(bed: Bed, database: str, group: str, count: int) -> None:
     with psycopg.connect(database) as connection:
-        connection.execute("LOCK TABLE audit.consumer_position IN ACCESS EXCLUSIVE MODE")
+        connection.execute("LOCK TABLE audit.consumer_position IN SHARE MODE")
         deadline = time.monotonic() + 60
         while True:
             described = bed.kafka.admin.describe_consumer_groups([group])[group].result(30)

@@ -18,6 +18,7 @@ from typing import Any
 from confluent_kafka import Producer
 
 from tests.bench.bed import Bed
+from tests.bench.drain import TIED
 from tests.bench.figures import percentile
 from tests.bench.load import id_bytes, now_micros, templates, time_bytes
 
@@ -124,7 +125,7 @@ def producing(
     lingering = linger_for(rate) if linger is None else linger
     words = [bed.kafka.bootstrap_servers, topic, rate, seconds, lingering, partitions]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.producer", *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*TIED, sys.executable, "-m", "tests.bench.producer", *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None

@@ -107,17 +107,18 @@ def partitions(ground: Ground, rounds: int) -> dict[str, Any]:
 def large_messages(ground: Ground) -> dict[str, Any]:
     """A backlog of the largest messages that are allowed: peak memory."""
     size = 1_048_576
-    (event,) = sample_events(1, seed=5, now=now_micros())
-    event["change"] = {"type": "OAuthClientAdded", "client_name": "", "client_id": "c"}
 
     def filled() -> Iterator[Keyed]:
-        room = size - len(ENCODER.encode(event)) - 8
+        room = size - 1_024  # for what else is in an event
         for each in sample_events(200, seed=5, now=now_micros()):
-            yield b"large", ENCODER.encode({**each, "change": {**event["change"], "client_name": "x" * room}})
+            change = {"type": "OAuthClientAdded", "client_name": "x" * room, "client_id": "c-1"}
+            yield b"large", ENCODER.encode({**each, "change": change})
 
     topic = ground.bed.topic(max_message_bytes=str(2 * size))
     send({**ground.bed.kafka.client, "message.max.bytes": 2 * size}, topic, filled())
     with ground.bed.database() as database:
         drained = drain(ground.bed, database, topic)
+    if drained.books["written"] != drained.events:
+        raise RuntimeError(f"not every large message was written: {drained.books}")
     ground.say(f"  200 messages of 1 MiB: {drained.peak_mb:.0f} MB, {drained.books}")
     return {"messages": 200, "bytes": size, "peak_mb": drained.peak_mb, "books": drained.books}
