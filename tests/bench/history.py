@@ -26,21 +26,22 @@ INSERT INTO audit.audit_log (event_id, occurred_at, tenant, level, service, logi
 SELECT (
         lpad(to_hex(floor(extract(epoch FROM moment) * 1000)::bigint), 12, '0') || '7' || substr(noise, 1, 3) || 'a' || substr(noise, 4, 15)
     )::uuid,
-    moment, ('{acme,globex,initech,hoshi-shoji}'::text[])[1 + number % 4], 'Notice', 'Integrations',
-    ('{sato,suzuki,tanaka,m.garcia,j.doe,nobody}'::text[])[1 + number % 6], 'Integrations',
-    ('{add oauth client,enable integration,update permitted users,delete API token}'::text[])[1 + number % 4], 'SUCCESS', NULL,
+    moment, ('{acme,globex,initech,hoshi-shoji}'::text[])[1 + number %% 4], 'Notice', 'Integrations',
+    ('{sato,suzuki,tanaka,m.garcia,j.doe,nobody}'::text[])[1 + number %% 6], 'Integrations',
+    ('{add oauth client,enable integration,update permitted users,delete API token}'::text[])[1 + number %% 4], 'SUCCESS', NULL,
     jsonb_build_object('name', 'Reporting', 'id', 'l.1.' || substr(noise, 1, 16)),
-    'OAuth client', '192.0.2.7', 'history', number % 4, number, sha256(int8send(number)), NULL
+    'OAuth client', '192.0.2.7', 'history', number %% 4, number, sha256(int8send(number)), NULL
 FROM (
-    SELECT number, md5(number::text) AS noise, %(first)s + (%(last)s - %(first)s) * ((number - %(low)s) / %(count)s::float8) AS moment
-    FROM generate_series(%(low)s::bigint, %(low)s + %(count)s - 1) AS number
+    SELECT number, md5(number::text) AS noise,
+        %(first)s + (%(last)s - %(first)s) * ((number - %(low)s::bigint) / %(count)s::bigint::float8) AS moment
+    FROM generate_series(%(low)s::bigint, %(low)s::bigint + %(count)s::bigint - 1) AS number
 ) AS event"""
 
 _LEDGER = """
 INSERT INTO audit.event (event_id, occurred_at, content_hash)
 SELECT event_id, occurred_at, content_hash FROM audit.audit_log
-WHERE occurred_at >= %(first)s AND occurred_at < %(last)s AND kafka_topic = 'history' AND kafka_offset >= %(low)s
-    AND kafka_offset < %(low)s + %(count)s"""
+WHERE occurred_at >= %(first)s AND occurred_at < %(last)s AND kafka_topic = 'history' AND kafka_offset >= %(low)s::bigint
+    AND kafka_offset < %(low)s::bigint + %(count)s::bigint"""
 
 
 def months_back(today: date, count: int) -> list[tuple[datetime, datetime]]:
