@@ -36,8 +36,8 @@ def measure(ground: Ground, outage: float, after: float) -> dict[str, Any]:
                 time.sleep(0.25)
 
         look_until(began + _BEFORE)
-        bed.postgres.stop()
         down = time.time()
+        bed.postgres.stop()
         look_until(down + outage)
         bed.postgres.start()
         back = time.time()

@@ -140,6 +140,24 @@ TABLES: Mapping[str, Callable[[Data], str]] = {
 }
 
 
+PLOTS = {
+    "inputs": "throughput",
+    "split": "split",
+    "batches": "batches",
+    "latency": "latency",
+    "history": "history",
+    "recovery": "recovery",
+    "soak": "soak",
+}
+"""The parts that are drawn, and the name of each file."""
+
+
+def shown(name: str, data: Data) -> str:
+    """A part's table, and below it its plot."""
+    plot = f"\n\n![{PLOTS[name]}](performance/{PLOTS[name]}.svg)" if name in PLOTS else ""
+    return TABLES[name](data) + plot
+
+
 def filled(text: str, tables: Mapping[str, str]) -> str:
     """The document with the tables between their marks `<!-- name -->` and `<!-- /name -->`; the rest stays as it is.
 
@@ -164,9 +182,9 @@ def main(*, files: Sequence[Path], document: Path) -> None:
 
     results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     parts = {name: data for result in reversed(results) for name, data in result["parts"].items()}
-    tables = {"about": _about(results[0]["about"]), **{name: TABLES[name](data) for name, data in parts.items()}}
+    tables = {"about": _about(results[0]["about"]), **{name: shown(name, data) for name, data in parts.items()}}
     document.write_text(filled(document.read_text(encoding="utf-8"), tables), encoding="utf-8")
-    drawn = draw(parts, document.with_suffix(""))
+    drawn = draw({name: data for name, data in parts.items() if name in PLOTS}, document.with_suffix(""))
     click.echo(f"{document}: {', '.join(tables)}; plots: {', '.join(drawn) or 'none'}")
 
 
