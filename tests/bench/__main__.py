@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tests.bench import history, latency, recovery, soak, split, variants
 from tests.bench.bed import bed
 from tests.bench.machine import description
 from tests.bench.pairs import Ground
@@ -27,21 +28,49 @@ class Size:
         """Pairs of limit and drain."""
         return 3 if self.quick else 5
 
+    @property
+    def fewer(self) -> int:
+        """The same for what has many variants."""
+        return 1 if self.quick else 3
+
 
 Part = Callable[[Ground, Size], Any]
 
 
-def _drain(ground: Ground, size: Size) -> Any:
-    return ground.pairs("drain", ground.drain, size.rounds)
+def _memory(ground: Ground, size: Size) -> Any:
+    return {"partitions": variants.partitions(ground, size.fewer), "large messages": variants.large_messages(ground)}
+
+
+def _latency(ground: Ground, size: Size) -> Any:
+    def seconds(rate: float) -> float:
+        return 6.0 if size.quick else 60.0 if rate <= 1_000 else 20.0
+
+    with ground.bed.database() as database:
+        return latency.curve(ground.bed, database, latency.RATES, seconds, ground.say)
+
+
+def _history(ground: Ground, size: Size) -> Any:
+    sizes = (10_000, 200_000) if size.quick else (10_000, 2_000_000, 20_000_000)
+    return history.measure(ground, sizes, size.fewer, 6.0 if size.quick else 30.0)
 
 
 PARTS: dict[str, Part] = {
-    "drain": _drain,
+    "drain": lambda ground, size: ground.pairs("drain", ground.drain, size.rounds),
+    "split": lambda ground, size: split.measure(ground, size.fewer),
+    "inputs": lambda ground, size: variants.inputs(ground, size.fewer),
+    "batches": lambda ground, size: variants.batches(ground, size.fewer),
+    "workers": lambda ground, size: variants.crews(ground, size.fewer),
+    "memory": _memory,
+    "latency": _latency,
+    "recovery": lambda ground, size: recovery.measure(ground, 10 if size.quick else 60, 10 if size.quick else 60),
+    "history": _history,
+    "soak": lambda ground, size: soak.measure(ground, size.minutes),
 }
+_USUAL = [name for name in PARTS if name != "soak"]
 
 
 @click.command()
-@click.option("--only", default=",".join(PARTS), show_default=True, help="Parts, by comma.")
+@click.option("--only", default=",".join(_USUAL), show_default=True, help="Parts, by comma; `soak` too.")
 @click.option("--quick", is_flag=True, help="A short form: to see that it works, and where a change leads.")
 @click.option("--events", type=int, help="Events of a drain; 300,000, or 60,000 in the short form.")
 @click.option("--minutes", default=30.0, show_default=True, help="Of the soak.")

@@ -1,5 +1,6 @@
 """How fast workers drain a topic, seen from outside: by the commits of their positions, and by what the kernel says of the processes."""
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from tests.bench.bed import Bed
 from tests.bench.figures import Progress, cpu_per_event, rate
 
 COMMAND = str(Path(sys.executable).with_name("integration-audit"))
+TIED = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+"""The kernel ends a process that was started so when this one is gone, however that went."""
 _EVERY = 0.02
 """Seconds between two looks; each costs the machine less than a millisecond."""
 _PATIENCE = 600.0
@@ -25,11 +28,11 @@ _PATIENCE = 600.0
 # The row of a position was written by the transaction that moved it: so a look gives a commit's time, however late it comes.
 _ACCOUNTED = """
 SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)))::float8, coalesce(sum(next_offset - first_offset), 0)::bigint
-FROM audit.consumer_position WHERE next_offset > first_offset"""
+FROM audit.consumer_position WHERE next_offset > first_offset AND kafka_topic = %s"""
 
 _BOOKS = """
 SELECT coalesce(sum(written), 0)::bigint, coalesce(sum(duplicates), 0)::bigint, coalesce(sum(quarantined), 0)::bigint
-FROM audit.consumer_position"""
+FROM audit.consumer_position WHERE kafka_topic = %s"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Worker:
     """One worker process, and what the kernel knows of it."""
 
     def __init__(self, environment: Mapping[str, str], *arguments: str, log: IO[bytes]) -> None:
-        self.process = subprocess.Popen([COMMAND, "run", *arguments], env=environment, stdout=log, stderr=log)
+        self.process = subprocess.Popen([*TIED, COMMAND, "run", *arguments], env=environment, stdout=log, stderr=log)
         self._kernel = psutil.Process(self.process.pid)
         self.cpu = 0.0
         """Seconds of user and system, when last looked at."""
@@ -103,10 +106,11 @@ def workers(environment: Mapping[str, str], *arguments: str, count: int = 1) -> 
 
 @dataclass
 class Watch:
-    """Looks at positions and processes."""
+    """Looks at the positions of a topic, and at processes."""
 
     database: str
     crew: Sequence[Worker]
+    topic: str
     seen: list[Progress] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -116,7 +120,7 @@ class Watch:
         """Looks once; how many offsets are accounted for."""
         for each in self.crew:
             each.look()
-        row = self._connection.execute(_ACCOUNTED).fetchone()
+        row = self._connection.execute(_ACCOUNTED, (self.topic,)).fetchone()
         assert row is not None
         moment, accounted = row
         if accounted and (not self.seen or accounted > self.seen[-1].accounted):
@@ -125,7 +129,7 @@ class Watch:
 
     def books(self) -> dict[str, int]:
         """The sums over all positions."""
-        row = self._connection.execute(_BOOKS).fetchone()
+        row = self._connection.execute(_BOOKS, (self.topic,)).fetchone()
         assert row is not None
         return dict(zip(("written", "duplicates", "quarantined"), row, strict=True))
 
@@ -143,7 +147,7 @@ def drain(bed: Bed, database: str, topic: str, *, count: int = 1, **settings: An
     bed.settle()
     began, began_epoch = time.perf_counter(), time.time()
     with workers(environment, "--drain", count=count) as crew:
-        watch = Watch(database, crew)
+        watch = Watch(database, crew, topic)
         try:
             if count > 1:
                 _hold_until_joined(bed, database, environment["AUDIT_KAFKA_GROUP_ID"], count)
@@ -170,7 +174,7 @@ def drain(bed: Bed, database: str, topic: str, *, count: int = 1, **settings: An
 
 def _hold_until_joined(bed: Bed, database: str, group: str, count: int) -> None:
     with psycopg.connect(database) as connection:
-        connection.execute("LOCK TABLE audit.consumer_position IN ACCESS EXCLUSIVE MODE")
+        connection.execute("LOCK TABLE audit.consumer_position IN SHARE MODE")
         deadline = time.monotonic() + 60
         while True:
             described = bed.kafka.admin.describe_consumer_groups([group])[group].result(30)

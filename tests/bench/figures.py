@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -68,3 +69,11 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     if len({x for x, _ in points}) < 2:
         return 0.0
     return statistics.linear_regression(*zip(*points, strict=True)).slope
+
+
+def lag_curve(rows: Sequence[tuple[float, float]], begin: float, end: float, step: float) -> list[tuple[float, int]]:
+    """How many events were sent and not yet visible, at every step from begin to end. `rows` as for `caught_up`."""
+    sent = sorted(occurred for occurred, _ in rows)
+    visible = sorted(committed for _, committed in rows)
+    moments = (begin + number * step for number in range(int((end - begin) / step) + 1))
+    return [(moment, bisect_right(sent, moment) - bisect_right(visible, moment)) for moment in moments]

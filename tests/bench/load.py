@@ -68,15 +68,19 @@ def id_bytes(random: Random, micros: int) -> bytes:
     ).encode()  # fmt: skip
 
 
-def messages(count: int, *, seed: int, every: int = 3_000, last: int | None = None) -> Iterator[Keyed]:
-    """Events, one every so many microseconds, the last one at a time (now, where none is given)."""
+def messages(count: int, *, seed: int, every: int = 3_000, last: int | None = None, id_spread: int = 0) -> Iterator[Keyed]:
+    """Events, one every so many microseconds, the last one at a time (now, where none is given).
+
+    `id_spread`: their ids are made as if at random times in so many microseconds before; 0: at the event's own time.
+    """
     random = Random(seed)
     made = templates(min(count, 20_000))
     first = (last or now_micros()) - count * every
     for number in range(count):
         template = made[number % len(made)]
         moment = first + number * every
-        yield template.key, b"".join((template.head, id_bytes(random, moment), time_bytes(moment), template.tail))
+        made_at = moment - int(random.random() * id_spread)
+        yield template.key, b"".join((template.head, id_bytes(random, made_at), time_bytes(moment), template.tail))
 
 
 def send(client: Mapping[str, Any], topic: str, several: Iterable[Keyed], *, partitions: int = 4) -> int:
