@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from consumer.core.avro import full_name
 from consumer.core.avro_values import PRIMITIVES, MalformedDatumError, read_block, read_long, read_string
-from consumer.core.decoding import CONFLUENT, SINGLE_OBJECT
 from consumer.core.errors import Reason, Rejected
+from consumer.core.framing import CONFLUENT, SINGLE_OBJECT
 
 _HEADER = 10  # marker and fingerprint
 _CONFLUENT_HEADER = 5
