@@ -3,7 +3,7 @@
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.core.breaker import Breaker
 from consumer.core.decoding import Decoder
 from consumer.core.errors import ConfigurationError, HostileSchemaError, TransientError
-from consumer.core.events import Partition
+from consumer.core.events import Message, Partition
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.kafka.source import KafkaSource, consumer_config
@@ -30,7 +30,7 @@ from consumer.postgres.positions import read_positions
 from consumer.postgres.store import PostgresStore
 from consumer.schemas import event_schema, load_writer_schemas
 from consumer.settings import Settings, load_settings
-from consumer.worker import Worker
+from consumer.worker import POLL, Worker
 
 if TYPE_CHECKING:
     from consumer.kafka.registry import SchemaRegistry
@@ -63,6 +63,22 @@ def make_learning(settings: Settings, decoder: Decoder, report: Callable[..., No
 
     registry = BackgroundRegistry(open_registry(settings))
     return Learning(decoder, registry, monotonic=time.monotonic, backoff=Backoff(random.random), report=report)
+
+
+def learn_all(learning: Learning | None, messages: Sequence[Message]) -> None:
+    """Asks for the schemas of all these messages and waits for the answers; afterwards each is learned or refused.
+
+    Raises:
+        CommandError: the registry can't be asked.
+    """
+    rest = list(messages) if learning is not None else []
+    while learning is not None:
+        _, rest = learning.split(rest)
+        if not rest:
+            break
+        time.sleep(learning.go_on(POLL))
+        if learning.failure is not None:
+            raise CommandError(str(learning.failure), ExitCode.REGISTRY)
 
 
 def open_registry(settings: Settings) -> "SchemaRegistry":

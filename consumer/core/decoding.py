@@ -102,10 +102,9 @@ class Decoder:
             return None
         return found.name
 
-    def schema_named(self, name: bytes) -> Mapping[str, Any] | None:
-        """What was learned under this id or GUID."""
-        writer = self._named.get(name)
-        return None if writer is None else writer.schema
+    def named_schemas(self) -> dict[bytes, Mapping[str, Any]]:
+        """What was learned from the registry, by id or GUID."""
+        return {name: writer.schema for name, writer in self._named.items()}
 
     def decode(self, value: bytes, headers: Headers | None = None) -> ChangeEvent:
         """The change event in a message's value; the headers matter only with a registry.

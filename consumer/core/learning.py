@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from consumer.core.decoding import Decoder
-from consumer.core.errors import ConfigurationError, HostileSchemaError
+from consumer.core.errors import ConfigurationError, HostileSchemaError, TransientError
 from consumer.core.events import Message
 from consumer.core.framing import HeadedMessage, shown
 from consumer.core.pause import Backoff
@@ -60,6 +60,8 @@ class Learning:
         self._known_refused: dict[bytes, None] = {}  # ids that were unknown before: patience has been had with them
         self.trouble: str | None = None
         """Why nothing is learned."""
+        self.failure: TransientError | None = None
+        """The registry could not be asked when it was asked last."""
 
     def split(self, messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
         """The messages that can be decoded now, up to the first one that can't; and the rest, whose schemas `go_on` asks for."""
@@ -125,7 +127,7 @@ class Learning:
             self._refuse(name, f"the {shown(name)} is refused: {why}")
         now = self._monotonic()
         tries = [self._denied(name, now) for name in answers.unknown]
-        failure = answers.failure
+        failure = self.failure = answers.failure
         if failure is None:
             self.trouble = None
             self._backoff.reset()

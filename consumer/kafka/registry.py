@@ -75,6 +75,9 @@ class SchemaRegistry:
             return self._whole(client, schema)
         except HostileSchemaError:
             raise
+        except TransientError:
+            self.close()  # the client keeps what it took for a schema
+            raise
         except SchemaRegistryError as error:
             if self._is_no(error):
                 return None
@@ -193,7 +196,7 @@ def _parsed(schema: Schema) -> Any:
     text = schema.schema_str
     if (schema.schema_type or "AVRO") != "AVRO":
         raise HostileSchemaError("it is no Avro schema")
-    if not isinstance(text, str):
+    if not text:
         raise _no_registry(None)
     if len(text) > LONGEST:
         raise HostileSchemaError(f"it is longer than {LONGEST} characters")
