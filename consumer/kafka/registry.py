@@ -21,7 +21,7 @@ MOST_REFERENCES = 50
 LONGEST = 1024**2
 """Characters of a schema."""
 
-_UNKNOWN = range(40401, 40404)
+_UNKNOWN = range(40400, 40500)
 """A registry's own words for: no such subject, version, schema. Any other 404 may as well be a wrong address."""
 _LATER = (408, 425, 429)
 
@@ -48,7 +48,7 @@ class SchemaRegistry:
         if self._client is None:
             try:
                 fixed = {"timeout": TIMEOUT, "max.retries": 0, "cache.capacity": 100}
-                self._client = SchemaRegistryClient({**self._config(), **fixed})
+                self._client = SchemaRegistryClient.new_client({**self._config(), **fixed})
             except (OSError, ValueError, TypeError) as error:  # ssl.SSLError is an OSError
                 raise ConfigurationError(f"Schema registry: the client refuses its settings: {error}") from error
         return self._client
