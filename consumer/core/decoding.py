@@ -1,7 +1,6 @@
 """Bytes → ChangeEvent: the framing, the writer's schema, and the strict reader for it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from io import BytesIO
 from typing import Any, NamedTuple
 
 import fastavro
@@ -12,6 +11,7 @@ from consumer.core.avro_values import MalformedDatumError
 from consumer.core.errors import HostileSchemaError, Reason, Rejected
 from consumer.core.events import ChangeEvent
 from consumer.core.framing import CONFLUENT, CONFLUENT_HEADER, SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Headers, may_exist, registry_name, shown
+from consumer.core.resolving import Resolve, compile_resolver
 
 EVENT = "integration.audit.v1.IntegrationChangeEvent"
 
@@ -24,7 +24,7 @@ class _Writer(NamedTuple):
 
     schema: Mapping[str, Any]
     read: Callable[[bytes, int], Any]
-    resolve: Callable[[bytes, int], Any] | None
+    resolve: Resolve | None
 
 
 class Decoder:
@@ -52,7 +52,6 @@ class Decoder:
         self._with_registry = with_registry
         self._reader = event_schema
         self._own = schema_fingerprint(event_schema)
-        self._changes = _branches(event_schema)
         self._writers: dict[bytes, _Writer] = {}
         self._named: dict[bytes, _Writer] = {}  # by the registry's id or GUID
         self._refused: dict[bytes, str] = {}  # why there is no schema of this id or GUID for now
@@ -130,7 +129,7 @@ class Decoder:
         except MalformedDatumError as error:
             raise Rejected(Reason.UNDECODABLE, f"not an event of its schema: {error}") from None
         if writer.resolve is not None:
-            datum = self._resolved(writer.resolve, datum, value, start)
+            datum = writer.resolve(datum)
         name, change = datum["change"]
         return ChangeEvent(
             datum["event_id"],
@@ -147,33 +146,10 @@ class Decoder:
     def _writer(self, schema: Mapping[str, Any], mark: bytes, read: Callable[[bytes, int], Any]) -> _Writer:
         if full_name(dict(schema)) != EVENT:
             raise HostileSchemaError(f"the schema's record is not {EVENT}")
-        return _Writer(schema, read, None if mark == self._own else self._resolver(schema))
-
-    def _resolver(self, schema: Mapping[str, Any]) -> Callable[[bytes, int], Any]:
-        writer = fastavro.parse_schema(strip_logical_types(schema))
-        reader = fastavro.parse_schema(strip_logical_types(self._reader))
-
-        def resolve(value: bytes, start: int) -> Any:
-            stream = BytesIO(value)
-            stream.seek(start)
-            return fastavro.schemaless_reader(stream, writer, reader, return_record_name=True, handle_unicode_errors="surrogateescape")
-
-        return resolve
-
-    def _resolved(self, resolve: Callable[[bytes, int], Any], datum: Any, value: bytes, start: int) -> Any:
-        """The datum of another writer schema as one of ours. The strict reader has been over the bytes before."""
-        change = datum.get("change")
-        if not isinstance(change, tuple) or change[0] not in self._changes:
-            raise Rejected(Reason.UNMAPPED_CHANGE, "this version knows no change of the type in the message")
-        try:
-            return resolve(value, start)
-        except Exception as error:  # the one broad except: hostile bytes meet somebody else's resolver, which raises what it likes
-            raise Rejected(Reason.INVALID_EVENT, f"the writer's schema does not resolve to ours ({type(error).__name__})") from error
-
-
-def _branches(schema: Mapping[str, Any]) -> set[str]:
-    (change,) = (field["type"] for field in schema["fields"] if field["name"] == "change")
-    return {full_name(branch, schema.get("namespace", "")) for branch in change}
+        if mark == self._own:
+            return _Writer(schema, read, None)
+        fastavro.parse_schema(strip_logical_types(schema))  # for what it refuses: names and defaults that are none
+        return _Writer(schema, read, compile_resolver(schema, self._reader))
 
 
 def _unframed(value: bytes) -> Rejected:
