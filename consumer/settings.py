@@ -89,7 +89,7 @@ class Settings(BaseModel):
     database_url: DatabaseUrl | None = Field(None, description="libpq URL of the database.")
     database_password: SecretStr | None = Field(None, description="Its password, where the URL has none.")
     schema_registry_url: RegistryUrl | None = Field(None, description="Schema registry (Confluent's API), URLs of replicas by comma.")
-    schema_registry_username: str | None = Field(None, description="User at the registry (basic authentication).")
+    schema_registry_username: str | None = Field(None, pattern="^[^:]+$", description="User at the registry (basic authentication).")
     schema_registry_password: SecretStr | None = Field(None, description="Password at the registry.")
     schema_registry_token: SecretStr | None = Field(None, description="Bearer token, instead of user and password.")
     schema_registry_cluster: str | None = Field(

@@ -5,9 +5,7 @@
 | 1, 3, 4 | `test_client` | 2 | `test_shutdown` |
 | 5, 10, 11, 19 | `test_kafka` | 6, 12, 13 | `test_database`, `test_server` |
 | 7, 8, 9, 20 | `test_group` | 13, 14 | `test_kill` |
-| 15, 16, 17 | `test_messages` | 18 | none |
-
-Fault 18 (registry: 500, time-out, slow, 404) has no test: the worker has no registry client yet.
+| 15, 16, 17 | `test_messages` | 18 | `test_registry` |
 
 Tried by hand, each caught by the test named first, and by others:
 
@@ -18,4 +16,8 @@ Tried by hand, each caught by the test named first, and by others:
 | no ledger | `test_fault_20_reverse_order` |
 | a callback's error is swallowed | `test_fault_01_assign` |
 | repositioned at `latest` | `test_fault_10_while_nobody_was_there` |
+| a registry's outage is taken for a no | `test_fault_18_pauses_and_quarantines_nothing` |
+| a 404 of anybody is the registry's | `test_fault_18_pauses_and_quarantines_nothing` |
+| the first 404 is believed | `test_fault_18_404_of_a_replica_that_lags` |
+| no time-out for the registry | `test_fault_18_time_out` |
 """
