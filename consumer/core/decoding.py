@@ -64,14 +64,14 @@ class Decoder:
         Raises:
             HostileSchemaError: it is refused.
         """
-        read = compile_reader(schema)  # first of all: what is hostile must not reach another library
         try:
+            read = compile_reader(schema)  # first of all: what is hostile must not reach another library
             mark = schema_fingerprint(schema)
             writer = self._writers.get(mark) or self._writer(schema, mark, read)
         except HostileSchemaError:
             raise
-        except Exception as error:  # somebody else's schema meets somebody else's parser, which raises what it likes
-            raise HostileSchemaError(f"the Avro library refuses it: {error}"[:200]) from error
+        except Exception as error:  # what may be no schema at all meets parsers, somebody else's among them, which raise what they like
+            raise HostileSchemaError(f"it is no schema: {type(error).__name__}: {error}"[:200]) from error
         if name is None:
             self._writers[mark] = writer
         else:

@@ -58,18 +58,21 @@ class _Inliner:
                 return [self.walk(branch, namespace, depth + 1) for branch in schema]
             case {"type": str(kind), "name": str()} if kind in _NAMED:
                 full = full_name(schema, namespace)
-                if full in self._defined:  # a reference's own copy of a type that was put in before
-                    return full
-                self._defined.add(full)
-                space = full.rpartition(".")[0]
-                fields = [self._field(each, space, depth) for each in schema.get("fields", ())]
-                return {**schema, **({"fields": fields} if "fields" in schema else {})}
+                # A reference's own copy of a type that was put in before becomes its name.
+                return full if full in self._defined else self._definition(schema, full, depth)
             case {"type": _}:
                 inner = {key: self.walk(schema[key], namespace, depth + 1) for key in ("items", "values") if key in schema}
                 if not isinstance(schema["type"], str) or not inner:
                     inner["type"] = self.walk(schema["type"], namespace, depth + 1)
                 return {**schema, **inner}
         return schema
+
+    def _definition(self, schema: Mapping[str, Any], full: str, depth: int) -> Any:
+        self._defined.add(full)
+        fields = schema.get("fields")
+        if not isinstance(fields, list):
+            return schema
+        return {**schema, "fields": [self._field(each, full.rpartition(".")[0], depth) for each in fields]}
 
     def _field(self, field: Any, namespace: str, depth: int) -> Any:
         if not isinstance(field, dict) or "type" not in field:

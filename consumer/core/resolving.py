@@ -139,11 +139,13 @@ class _Compiler:
             else:
                 others[theirs["type"] if isinstance(theirs, dict) else theirs] = resolve or _unresolvable(path)
 
+        never = _unresolvable(path)
+
         def convert(value: Any) -> Any:
             if isinstance(value, tuple):
-                return named[value[0]](value[1])
+                return named.get(value[0], never)(value[1])
             kinds = ("null",) if value is None else next(kinds for kind, kinds in _BY_VALUE if isinstance(value, kind))
-            return next(others[kind] for kind in kinds if kind in others)(value)
+            return next((others[kind] for kind in kinds if kind in others), never)(value)
 
         return convert
 
