@@ -11,48 +11,12 @@ from consumer.core.events import Message
 from consumer.core.framing import SCHEMA_HEADER, HeadedMessage
 from consumer.core.learning import AT_ONCE, LAGS, MINUTE, MOST_UNKNOWN, PATIENT, Learning
 from consumer.core.pause import Backoff
-from consumer.core.ports import Answers
 from consumer.schemas import event_schema
 from tests.bed.events import FakeMessage, message_value
+from tests.bed.memory_registry import MemoryRegistry
 
 SCHEMA = event_schema()
 GUID = bytes(range(16))
-
-
-class MemoryRegistry:
-    """Knows some schemas; can fail; counts."""
-
-    def __init__(self) -> None:
-        self.schemas: dict[bytes, Mapping[str, Any]] = {}
-        self.failure: TransientError | None = None
-        self.silent = False
-        self.asked: list[bytes] = []
-        self._names: Sequence[bytes] | None = None
-
-    @property
-    def busy(self) -> bool:
-        """As BackgroundRegistry."""
-        return self._names is not None
-
-    def start_fetch(self, names: Sequence[bytes]) -> None:
-        """As BackgroundRegistry."""
-        assert not self.busy
-        assert len(set(names)) == len(names)
-        self._names = names
-
-    def wait(self, timeout: float) -> bool:
-        """As BackgroundRegistry."""
-        return not self.silent
-
-    def result(self) -> Answers:
-        """As BackgroundRegistry."""
-        names, self._names = self._names, None
-        assert names is not None
-        if self.failure is not None:
-            return Answers(failure=self.failure)
-        self.asked += names
-        known = {name: self.schemas[name] for name in names if name in self.schemas}
-        return Answers(known, {}, [name for name in names if name not in known])
 
 
 class Rig:
