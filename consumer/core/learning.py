@@ -99,7 +99,7 @@ class Learning:
             self._registry.start_fetch(list(self._wanted)[:room])
         if self._registry.wait(timeout):
             self._take(self._registry.result())
-        elif self._monotonic() - self._begun > SLOW:
+        elif self.trouble is None and self._monotonic() - self._begun > SLOW:  # what failed before says more
             self._in_trouble("Schema registry: no answer yet")
         return 0.0
 

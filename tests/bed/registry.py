@@ -42,11 +42,11 @@ def application() -> Path:
             if not shutil.which("mvn"):
                 missing("Maven, for a real schema registry")
             making = cache_folder() / f"making-{uuid.uuid4().hex}"
+            making.mkdir()
+            fetch = ["mvn", "-q", "-B", _UNPACK, f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={making}/app"]
             try:
-                subprocess.run(
-                    ["mvn", "-q", "-B", _UNPACK, f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={making}"], check=True, timeout=900
-                )
-                making.rename(folder)
+                subprocess.run(fetch, check=True, timeout=900, cwd=making)  # where Maven leaves a marker
+                (making / "app").rename(folder)
             finally:
                 shutil.rmtree(making, ignore_errors=True)
     return folder
