@@ -17,7 +17,7 @@ Tried by hand, each caught by the test named first, and by others:
 | a callback's error is swallowed | `test_fault_01_assign` |
 | repositioned at `latest` | `test_fault_10_while_nobody_was_there` |
 | a registry's outage is taken for a no | `test_fault_18_pauses_and_quarantines_nothing` |
-| a 404 of anybody is the registry's | `test_fault_18_pauses_and_quarantines_nothing` |
+| a 404 of anybody is the registry's | `test_an_unknown_guid_is_unknown_where_there_are_none` (in `tests/integration`) |
 | the first 404 is believed | `test_fault_18_404_of_a_replica_that_lags` |
 | no time-out for the registry | `test_fault_18_time_out` |
 """
