@@ -15,6 +15,8 @@ _SECONDS = {
     ("y", "year", "years"): 31_557_600,
 }
 _UNITS = {unit: seconds for units, seconds in _SECONDS.items() for unit in units}
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+_REGISTRY = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?", re.IGNORECASE)
 _SIZE = re.compile(r"([0-9]+)\s*(B|KiB|MiB|kB|MB)?")
 _BYTES = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "kB": 1000, "MB": 1000**2}
 
@@ -56,6 +58,31 @@ def parse_size(text: str) -> int:
     if found is None:
         raise ValueError("needs a number of bytes, or one with KiB or MiB, such as 512 KiB")
     return int(found[1]) * _BYTES[found[2]]
+
+
+def parse_topics(text: str) -> tuple[str, ...]:
+    """Names by comma, each once.
+
+    Raises:
+        ValueError: not of this form.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    wrong = [name for name in names if not _TOPIC.fullmatch(name)]
+    if wrong or not names:  # the client would read a name that begins with ^ as a pattern
+        raise ValueError("needs names of topics by comma, of letters, digits, dots, underscores and hyphens")
+    return names
+
+
+def parse_registry(text: str) -> str:
+    """Addresses of one registry by comma, as its client reads them.
+
+    Raises:
+        ValueError: not of this form, or with a user, for whom there is a setting that masks the password.
+    """
+    addresses = [each.strip() for each in text.split(",")]
+    if not all(_REGISTRY.fullmatch(each) for each in addresses):
+        raise ValueError("needs http or https URLs by comma, without user or query, such as https://registry:8081")
+    return ",".join(addresses)
 
 
 def masked(text: str, *, secret: bool) -> str:

@@ -21,13 +21,12 @@ from pydantic import (
 
 from consumer.setting_rules import contradictions
 from consumer.setting_sources import PREFIX, from_environment, from_file
-from consumer.setting_values import masked, parse_duration, parse_size, show_duration
+from consumer.setting_values import masked, parse_duration, parse_registry, parse_size, parse_topics, show_duration
 
 CONFIG_FILE = "AUDIT_CONFIG_FILE"
 
 _SIX_WEEKS = timedelta(weeks=6)
 _TEN_YEARS = timedelta(days=3653)
-_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _DATABASE = re.compile(r"postgres(ql)?://.+")
 
 
@@ -39,14 +38,6 @@ def _when_text(parse: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
-def _topics(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    wrong = [name for name in names if not _TOPIC.fullmatch(name)]
-    if wrong or not names:  # the client would read a name that begins with ^ as a pattern
-        raise ValueError("needs names of topics by comma, of letters, digits, dots, underscores and hyphens")
-    return names
-
-
 def _database(url: SecretStr) -> SecretStr:
     if not _DATABASE.fullmatch(url.get_secret_value()):
         raise ValueError("needs a libpq URL, such as postgresql://audit@localhost:5432/audit")
@@ -55,7 +46,8 @@ def _database(url: SecretStr) -> SecretStr:
 
 Duration = Annotated[timedelta, _when_text(parse_duration)]
 Size = Annotated[int, _when_text(parse_size)]
-Topics = Annotated[tuple[str, ...], _when_text(_topics)]
+Topics = Annotated[tuple[str, ...], _when_text(parse_topics)]
+RegistryUrl = Annotated[str, AfterValidator(parse_registry)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 _LOWER = _when_text(str.lower)
 _UPPER = _when_text(str.upper)
@@ -96,9 +88,17 @@ class Settings(BaseModel):
     kafka_security_oauth_scope: str | None = Field(None, description="Scope asked of the token endpoint.")
     database_url: DatabaseUrl | None = Field(None, description="libpq URL of the database.")
     database_password: SecretStr | None = Field(None, description="Its password, where the URL has none.")
-    schema_registry_url: str | None = Field(None, description="Schema registry; not used yet.")
-    schema_registry_username: str | None = Field(None, description="User at the registry.")
+    schema_registry_url: RegistryUrl | None = Field(None, description="Schema registry (Confluent's API), URLs of replicas by comma.")
+    schema_registry_username: str | None = Field(None, pattern="^[^:]+$", description="User at the registry (basic authentication).")
     schema_registry_password: SecretStr | None = Field(None, description="Password at the registry.")
+    schema_registry_token: SecretStr | None = Field(None, description="Bearer token, instead of user and password.")
+    schema_registry_cluster: str | None = Field(
+        None, description="Logical cluster that the token is for, such as lsrc-…, where one is wanted."
+    )
+    schema_registry_ca_file: FilePath | None = Field(None, description="CA certificates of the registry (PEM); unset: the public ones.")
+    schema_registry_certificate_file: FilePath | None = Field(None, description="Our certificate for mutual TLS (PEM).")
+    schema_registry_key_file: FilePath | None = Field(None, description="Its private key (PEM).")
+    schema_registry_key_password: SecretStr | None = Field(None, description="The private key's password.")
     batch_max_messages: int = Field(2000, ge=1, le=100_000, description="Most messages in one transaction.")
     max_message_bytes: Size = Field(1_048_576, ge=1, description="A longer value is quarantined unread (bytes, KiB or MiB).")
     quarantine_limit: int = Field(
@@ -158,6 +158,22 @@ class Settings(BaseModel):
             "sasl.oauthbearer.scope": self.kafka_security_oauth_scope if oauth else None,
         }
         return {key: _plain(value) for key, value in pairs.items() if value is not None}
+
+    def schema_registry_config(self) -> dict[str, str]:
+        """Settings of the registry's client, as confluent-kafka names them."""
+        token, password = self.schema_registry_token, self.schema_registry_password
+        pairs: dict[str, Any] = {
+            "url": self.schema_registry_url,
+            "basic.auth.user.info": f"{self.schema_registry_username}:{password.get_secret_value()}" if password is not None else None,
+            "bearer.auth.credentials.source": "STATIC_TOKEN" if token is not None else None,
+            "bearer.auth.token": token,
+            "bearer.auth.logical.cluster": (self.schema_registry_cluster or "") if token is not None else None,
+            "ssl.ca.location": self.schema_registry_ca_file,
+            "ssl.certificate.location": self.schema_registry_certificate_file,
+            "ssl.key.location": self.schema_registry_key_file,
+            "ssl.key.password": self.schema_registry_key_password,
+        }
+        return {key: str(_plain(value)) for key, value in pairs.items() if value is not None}
 
 
 def _plain(value: Any) -> str | int:

@@ -19,12 +19,15 @@ from consumer.core.clock import kept_range
 from consumer.core.decoding import Decoder
 from consumer.core.errors import ConfigurationError, FencedError, SourceFailedError, TransientError
 from consumer.core.events import Message, Partition, PartitionPosition, PartitionSlice
+from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.core.ports import Observer, Ranges, Source, Store
 from consumer.core.slicing import Cursor, by_topic, slices_of
 
 POLL = 0.25
 """Seconds that an idle worker waits for a message; also how late it hears of a signal."""
+BRIEF = 0.02
+"""Seconds that a worker waits for a schema while PostgreSQL works."""
 PATIENCE = 1.0
 """Seconds that a write may take before fetching is paused, so that polling can go on without messages."""
 WRITE_DEADLINE = 90.0
@@ -55,6 +58,7 @@ class Worker:
         monotonic: seconds, never going back.
         backoff: between two tries of the same call.
         observer: logs, metrics and health.
+        learning: where the schemas come from that messages name by a registry's id; None without a registry.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Worker:
         monotonic: Callable[[], float],
         backoff: Backoff,
         observer: Observer,
+        learning: Learning | None = None,
     ) -> None:
         self._source = source
         self._store = store
@@ -81,6 +86,8 @@ class Worker:
         self._monotonic = monotonic
         self._backoff = backoff
         self._observer = observer
+        self._learning = learning
+        self._asking = False  # unread messages wait for their schemas
         self._cursors: dict[Partition, Cursor] = {}
         self.written: dict[Partition, int] = {}
         """The position that PostgreSQL holds, for each partition that is ours."""
@@ -141,7 +148,8 @@ class Worker:
 
     def not_ready(self) -> list[str]:
         """Why the worker does not do its job now; empty when it does."""
-        reasons = [reason for reason in (self._failing, self._source.trouble) if reason]
+        schemas = self._learning.trouble if self._learning is not None and self._asking else None
+        reasons = [reason for reason in (self._failing, self._source.trouble, schemas) if reason]
         reasons += self.held()
         if not self._source.assigned:
             reasons.append("no partition is assigned")
@@ -177,7 +185,7 @@ class Worker:
             self._failing = None
             self._answered = self._monotonic()
             self._backoff.reset()
-            self._source.resume()
+            self._resume()
             if self._opening:
                 self._start_partitions(result)
             elif self._looking:
@@ -237,6 +245,11 @@ class Worker:
             self._store.start_look(self._looking)
         else:  # what failed last was for partitions that are no longer ours
             self._failing = None
+            self._resume()
+
+    def _resume(self) -> None:
+        """Fetches again, unless there is another reason not to."""
+        if not self._asking:
             self._source.resume()
 
     # --- positions -----------------------------------------------------------------------------------------------------------------
@@ -325,9 +338,11 @@ class Worker:
             return
         busy = self._store.busy
         messages = self._messages(0 if busy else POLL)
+        if self._learning is not None:
+            messages = self._readable(messages, self._learning)
         if messages:
             slices = self._admitted(slices_of(messages, self._cursors, self._decoder, kept_range(self._now(), self._retention)))
-        elif not busy:
+        elif not busy and not self._unread:
             slices = self._skipped_at_the_end()
         else:
             return
@@ -349,6 +364,18 @@ class Worker:
         messages, self._unread = messages[:taken], messages[taken:]
         self._full = bool(self._unread) or taken >= self._max
         return messages
+
+    def _readable(self, messages: Sequence[Message], learning: Learning) -> list[Message]:
+        """The messages up to the first one whose schema must be asked for. While none can be read, nothing more is fetched."""
+        readable, rest = learning.split(messages)
+        self._unread = rest + self._unread
+        self._asking = bool(rest) and not readable
+        if self._asking:
+            self._source.hold()
+            self._source.idle(learning.go_on(BRIEF if self._store.busy else POLL))
+        elif rest:
+            learning.go_on(0)
+        return readable
 
     def _admitted(self, slices: Sequence[PartitionSlice]) -> list[PartitionSlice]:
         """The slices without those of topics of which too much belongs in quarantine; these topics are held."""

@@ -3,11 +3,13 @@
 from tests.bed.kafka import kafka_broker, kafka_proxy, new_topic, topic
 from tests.bed.kafka_cluster import kafka_cluster
 from tests.bed.postgres import any_database, any_postgres, database, oldest_postgres, postgres, postgres_proxy
+from tests.bed.registry import gate, registry
 
 __all__ = [
     "any_database",
     "any_postgres",
     "database",
+    "gate",
     "kafka_broker",
     "kafka_cluster",
     "kafka_proxy",
@@ -15,5 +17,6 @@ __all__ = [
     "oldest_postgres",
     "postgres",
     "postgres_proxy",
+    "registry",
     "topic",
 ]

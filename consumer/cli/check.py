@@ -9,7 +9,7 @@ import click
 
 from consumer.cli.exit_codes import ExitCode
 from consumer.cli.output import print_table
-from consumer.cli.wiring import database_connector, make_decoder
+from consumer.cli.wiring import database_connector, make_decoder, open_registry
 from consumer.core.errors import TransientError
 from consumer.kafka.topics import Topics
 from consumer.postgres import reading
@@ -38,7 +38,7 @@ def command(*, as_json: bool, operator: bool) -> None:
     settings.require_kafka()
     settings.require_database()
     make_decoder(settings)
-    findings = [Finding("settings", "valid"), *_database(settings, operator=operator), *_kafka(settings)]
+    findings = [Finding("settings", "valid"), *_database(settings, operator=operator), *_kafka(settings), *_registry(settings)]
     if as_json:
         click.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:
@@ -87,3 +87,16 @@ def _kafka(settings: Settings) -> list[Finding]:
     except TransientError as error:
         return [Finding("Kafka", str(error), "check AUDIT_KAFKA_BOOTSTRAP_SERVERS, the topic and its ACLs")]
     return [Finding(f"topic {name}", f"{sum(each.topic == name for each in partitions)} partitions") for name in settings.kafka_topics]
+
+
+def _registry(settings: Settings) -> list[Finding]:
+    if settings.schema_registry_url is None:
+        return []
+    registry = open_registry(settings)
+    try:
+        registry.check()
+    except TransientError as error:
+        return [Finding("schema registry", str(error), "check AUDIT_SCHEMA_REGISTRY_URL, the credentials and the certificates")]
+    finally:
+        registry.close()
+    return [Finding("schema registry", "answers")]

@@ -39,6 +39,9 @@ class ExitCode(IntEnum):
     HELD = 10
     """All is drained but partitions that are held until somebody mends what the message says."""
 
+    REGISTRY = 11
+    """The schema registry can't be used."""
+
     INTERRUPTED = 130
     """Ended at once by SIGINT."""
 

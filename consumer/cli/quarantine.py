@@ -7,9 +7,10 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import click
@@ -18,9 +19,10 @@ from consumer.cli.database import open_database
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.output import plain, print_table
 from consumer.cli.quarantine_show import machine, print_shown
-from consumer.cli.wiring import make_decoder, now_micros
+from consumer.cli.wiring import learn_all, make_decoder, make_learning, now_micros
 from consumer.core.clock import kept_range
 from consumer.core.errors import Reason
+from consumer.core.events import Message
 from consumer.core.pause import Backoff
 from consumer.operations.quarantine import Quarantine, Tally
 from consumer.postgres import quarantine as reading
@@ -152,7 +154,8 @@ def retry(*, everything: bool, by: str, yes: bool, as_json: bool, **filters: Any
     with open_database() as (settings, connect), closing(Settlement(connect)) as settlement:
         decoder = make_decoder(settings)
         kept = kept_range(now_micros(), settings.retention)
-        run = _quarantine(settlement).retry(selection, decoder, kept, by, dry_run=not yes)
+        learning = make_learning(settings, decoder, lambda *_, **__: None)
+        run = _quarantine(settlement, partial(learn_all, learning)).retry(selection, decoder, kept, by, dry_run=not yes)
         _tell(run, as_json=as_json, dry_run=not yes)
 
 
@@ -169,8 +172,8 @@ def discard(*, everything: bool, by: str, note: str, yes: bool, as_json: bool, *
         _tell(run, as_json=as_json, dry_run=not yes)
 
 
-def _quarantine(settlement: Settlement) -> Quarantine:
-    return Quarantine(settlement, Backoff(random.random), time.sleep)
+def _quarantine(settlement: Settlement, learn: Callable[[Sequence[Message]], None] = lambda _: None) -> Quarantine:
+    return Quarantine(settlement, Backoff(random.random), time.sleep, learn)
 
 
 def _selection(filters: dict[str, Any], **more: Any) -> Selection:

@@ -8,15 +8,18 @@ from typing import Any, NamedTuple
 
 import click
 
+from consumer.cli.exit_codes import CommandError
 from consumer.cli.hexdump import hexdump
 from consumer.cli.output import plain
-from consumer.cli.wiring import make_decoder, now_micros
+from consumer.cli.wiring import learn_all, make_decoder, make_learning, now_micros
 from consumer.core.clock import kept_range
-from consumer.core.decoding import schema_fingerprint
+from consumer.core.decoding import Decoder, schema_fingerprint
 from consumer.core.errors import Rejected
 from consumer.core.events import AuditRecord
 from consumer.core.explaining import Explanation, explain, with_verdict
+from consumer.core.framing import Headers
 from consumer.operations.quarantine import judge
+from consumer.postgres.settlement import StoredMessage
 from consumer.schemas import event_schema, load_writer_schemas
 from consumer.settings import Settings
 
@@ -31,22 +34,40 @@ class Shown(NamedTuple):
     explanation: Explanation
     verdict: AuditRecord | Rejected  # of decoding and mapping, today
     history: Sequence[Mapping[str, Any]]
+    registry: str | None  # why it could not be asked
 
 
 def print_shown(settings: Settings, row: Mapping[str, Any], history: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     """Prints the row, what can be read of it with the schemas of these settings, and its history."""
     decoder = make_decoder(settings)
-    schemas = {schema_fingerprint(schema): schema for schema in (event_schema(), *load_writer_schemas(settings.schema_dir))}
-    verdict = judge(decoder, row["value"], kept_range(now_micros(), settings.retention))
-    explanation = explain(row["value"] or b"", schemas)
+    known: list[Mapping[str, Any]] = [event_schema(), *load_writer_schemas(settings.schema_dir)]
+    schemas = {schema_fingerprint(schema): schema for schema in known}
+    headers = [(name, None if content is None else b64decode(content)) for name, content in row["headers"] or ()]
+    registry = None
+    if settings.schema_registry_url is not None:
+        registry = _learn(settings, decoder, row, headers)
+        schemas.update(decoder.named_schemas())
+    verdict = judge(decoder, row["value"], kept_range(now_micros(), settings.retention), headers)
+    explanation = explain(row["value"] or b"", schemas, headers if settings.schema_registry_url is not None else None)
     if isinstance(verdict, Rejected):
         explanation = with_verdict(explanation, verdict)
-    shown = Shown(row, explanation, verdict, history)
+    shown = Shown(row, explanation, verdict, history, registry)
     if as_json:
         click.echo(_json(shown))
         return
     for line in _text(shown):
         click.echo(plain(line))
+
+
+def _learn(settings: Settings, decoder: Decoder, row: Mapping[str, Any], headers: Headers) -> str | None:
+    """Asks the registry for the message's schema. Without its answer there is still much to show, so a failure is but told."""
+    place = (row["kafka_topic"], row["kafka_topic_id"], row["kafka_partition"], row["kafka_offset"])
+    message = StoredMessage(row["id"], place, (row["key"], row["value"], list(headers)))
+    try:
+        learn_all(make_learning(settings, decoder, lambda *_, **__: None), [message])
+    except CommandError as error:
+        return str(error)
+    return None
 
 
 def machine(value: Any) -> Any:
@@ -75,6 +96,7 @@ def _json(shown: Shown) -> str:
             for field in explanation.fields
         ],
         "stops": place,
+        "registry_failure": shown.registry,
     }
     if isinstance(shown.verdict, Rejected):
         verdict = {"reason": shown.verdict.reason.value, "error": shown.verdict.error}
@@ -109,6 +131,8 @@ def _text(shown: Shown) -> Iterator[str]:
 def _decoded(shown: Shown) -> Iterator[str]:
     explanation, verdict = shown.explanation, shown.verdict
     schema = "" if explanation.schema is None else f", schema {explanation.schema} ({'known' if explanation.known else 'not known'})"
+    if shown.registry is not None:
+        yield f"registry     could not be asked: {shown.registry}"
     yield f"framing      {explanation.framing}{schema}"
     width = max((len(field.path) for field in explanation.fields), default=0)
     for field in explanation.fields:

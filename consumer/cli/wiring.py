@@ -1,11 +1,13 @@
 """Makes the worker out of its parts: the one place where Kafka, PostgreSQL and the core meet."""
 
+import os
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -14,7 +16,8 @@ from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.core.breaker import Breaker
 from consumer.core.decoding import Decoder
 from consumer.core.errors import ConfigurationError, HostileSchemaError, TransientError
-from consumer.core.events import Partition, PartitionPosition
+from consumer.core.events import Message, Partition, PartitionPosition
+from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.kafka.source import KafkaSource, consumer_config
 from consumer.kafka.topics import Topics
@@ -26,8 +29,11 @@ from consumer.postgres.connection import connect
 from consumer.postgres.positions import read_positions
 from consumer.postgres.store import PostgresStore
 from consumer.schemas import event_schema, load_writer_schemas
-from consumer.settings import Settings
-from consumer.worker import Worker
+from consumer.settings import Settings, load_settings
+from consumer.worker import POLL, Worker
+
+if TYPE_CHECKING:
+    from consumer.kafka.registry import SchemaRegistry
 
 STALLED = 30.0
 """Seconds without a turn of the loop after which the worker does not count as alive."""
@@ -42,9 +48,52 @@ def make_decoder(settings: Settings) -> Decoder:
     """The decoder with every writer schema of the package and of AUDIT_SCHEMA_DIR."""
     try:
         schemas = load_writer_schemas(settings.schema_dir)
-        return Decoder(event_schema(), schemas, settings.max_message_bytes)
+        with_registry = settings.schema_registry_url is not None
+        return Decoder(event_schema(), schemas, settings.max_message_bytes, with_registry=with_registry)
     except (HostileSchemaError, ValueError) as error:
         raise CommandError(f"a writer schema is refused: {error}", ExitCode.USAGE) from error
+
+
+def make_learning(settings: Settings, decoder: Decoder, report: Callable[..., None]) -> Learning | None:
+    """Where the decoder's further schemas come from; None without AUDIT_SCHEMA_REGISTRY_URL."""
+    if settings.schema_registry_url is None:
+        return None
+    # Here, and not above: the client's registry part takes its time to import, and most workers have none.
+    from consumer.kafka.registry import BackgroundRegistry  # noqa: PLC0415
+
+    registry = BackgroundRegistry(open_registry(settings))
+    return Learning(decoder, registry, monotonic=time.monotonic, backoff=Backoff(random.random), report=report)
+
+
+def learn_all(learning: Learning | None, messages: Sequence[Message]) -> None:
+    """Asks for the schemas of all these messages and waits for the answers; afterwards each is learned or refused.
+
+    Raises:
+        CommandError: the registry can't be asked.
+    """
+    rest = list(messages) if learning is not None else []
+    while learning is not None:
+        _, rest = learning.split(rest)
+        if not rest:
+            break
+        time.sleep(learning.go_on(POLL))
+        if learning.failure is not None:
+            raise CommandError(str(learning.failure), ExitCode.REGISTRY)
+
+
+def open_registry(settings: Settings) -> "SchemaRegistry":
+    """The registry's client. Its settings are read again when the registry refuses us: tokens and certificates rotate."""
+    from consumer.kafka.registry import SchemaRegistry  # noqa: PLC0415 - as above
+
+    known = [settings]
+
+    def config() -> dict[str, str]:
+        return (known.pop() if known else load_settings(os.environ)).schema_registry_config()
+
+    try:
+        return SchemaRegistry(config)
+    except ConfigurationError as error:
+        raise CommandError(str(error), ExitCode.USAGE) from error
 
 
 @dataclass(frozen=True)
@@ -86,6 +135,7 @@ def observation(settings: Settings) -> Iterator[WorkerObserver]:
 def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topics] = Topics) -> Iterator[Parts]:
     """A worker for these settings; everything is closed afterwards, the store first."""
     decoder = make_decoder(settings)
+    learning = make_learning(settings, decoder, observer.event)
     client = settings.kafka_client_config()
     config = consumer_config(
         client,
@@ -109,6 +159,7 @@ def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topi
         monotonic=time.monotonic,
         backoff=Backoff(random.random),
         observer=observer,
+        learning=learning,
     )
     try:
         yield Parts(worker, source, store)

@@ -10,7 +10,8 @@ import fastavro
 
 from consumer.core.avro import full_name
 from consumer.core.canonical import is_uuid
-from consumer.core.decoding import SINGLE_OBJECT, schema_fingerprint, strip_logical_types
+from consumer.core.decoding import schema_fingerprint, strip_logical_types
+from consumer.core.framing import SINGLE_OBJECT
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

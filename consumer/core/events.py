@@ -118,14 +118,21 @@ class PartitionPosition(NamedTuple):
 _read_headers: Callable[[Message], Sequence[tuple[str, bytes | None]] | None] = methodcaller("headers")
 
 
+def headers_of(message: Message) -> tuple[Sequence[tuple[str, bytes | None]] | None, bool]:
+    """The headers, and whether they could not be read: the client can't represent a name that is no UTF-8.
+
+    Must be called once a message: a second look at those that could not be read can crash the process.
+    """
+    try:
+        return _read_headers(message), False
+    except (SystemError, UnicodeDecodeError):
+        return None, True
+
+
 def quarantine(message: Message, reason: Reason, error: str) -> QuarantinedMessage:
     """Takes the message over byte for byte. Must be called once a message, since its headers may be read only once."""
-    headers: Sequence[tuple[str, bytes | None]] | None
-    try:
-        headers = _read_headers(message)
-    except (SystemError, UnicodeDecodeError):
-        # The client can't represent a header name that is no UTF-8, and a second look can crash the process.
-        headers = None
+    headers, unreadable = headers_of(message)
+    if unreadable:
         error += "; the headers could not be read (a name is not UTF-8)"
     offset = message.offset()
     if offset is None:

@@ -9,11 +9,9 @@ from typing import Any, NamedTuple
 
 from consumer.core.avro import full_name
 from consumer.core.avro_values import PRIMITIVES, MalformedDatumError, read_block, read_long, read_string
-from consumer.core.decoding import CONFLUENT, SINGLE_OBJECT
 from consumer.core.errors import Reason, Rejected
+from consumer.core.framing import CONFLUENT, CONFLUENT_HEADER, SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Headers, registry_name, shown
 
-_HEADER = 10  # marker and fingerprint
-_CONFLUENT_HEADER = 5
 _MOST_FIELDS = 1_000
 """Fields that are kept of one message: enough for any change, and a bound for a hostile one."""
 
@@ -41,15 +39,24 @@ class Explanation(NamedTuple):
     known: bool = False  # whether the schema is
 
 
-def explain(value: bytes, schemas: Mapping[bytes, Mapping[str, Any]]) -> Explanation:
-    """Reads as far as it goes; `schemas` are the writers' by their fingerprints."""
+def explain(value: bytes, schemas: Mapping[bytes, Mapping[str, Any]], headers: Headers | None = None) -> Explanation:
+    """Reads as far as it goes; `schemas` are the writers' by fingerprint, id or GUID. `headers` only where a registry is read."""
+    if headers is not None:
+        try:
+            named = registry_name(value, headers)
+        except Rejected as rejected:
+            return Explanation("Confluent", None, None, rejected.error)
+        if named is not None:
+            mark = (named.start - len(named.name), named.start) if named.start else None
+            unknown = Explanation("Confluent", shown(named.name).removeprefix("schema "), mark, "no schema is known with this name")
+            return _datum(unknown, value, named.start, schemas.get(named.name))
     if value[:2] == SINGLE_OBJECT:
         return _single_object(value, schemas)
     if value[:1] == bytes((CONFLUENT,)):
-        if len(value) < _CONFLUENT_HEADER:
+        if len(value) < CONFLUENT_HEADER:
             return Explanation("Confluent", None, _end(value), "the header ends early")
-        number = int.from_bytes(value[1:_CONFLUENT_HEADER], "big")
-        return Explanation("Confluent", str(number), (1, _CONFLUENT_HEADER), "no schema is known with this id")
+        number = int.from_bytes(value[1:CONFLUENT_HEADER], "big")
+        return Explanation("Confluent", str(number), (1, CONFLUENT_HEADER), "no schema is known with this id")
     return Explanation("none", None, (0, min(2, len(value))), "no known framing begins like this" if value else "the value is empty")
 
 
@@ -66,15 +73,22 @@ def with_verdict(explanation: Explanation, rejected: Rejected) -> Explanation:
 
 def _single_object(value: bytes, schemas: Mapping[bytes, Mapping[str, Any]]) -> Explanation:
     framing = "Avro single-object"
-    if len(value) < _HEADER:
+    if len(value) < SINGLE_OBJECT_HEADER:
         return Explanation(framing, None, _end(value), "the header ends early")
-    name = value[2:_HEADER].hex()
-    schema = schemas.get(value[2:_HEADER])
+    unknown = Explanation(
+        framing, value[2:SINGLE_OBJECT_HEADER].hex(), (2, SINGLE_OBJECT_HEADER), "no schema is known with this fingerprint"
+    )
+    return _datum(unknown, value, SINGLE_OBJECT_HEADER, schemas.get(value[2:SINGLE_OBJECT_HEADER]))
+
+
+def _datum(unknown: Explanation, value: bytes, start: int, schema: Mapping[str, Any] | None) -> Explanation:
+    """What comes from `start` on, in place of the explanation that holds without a schema."""
     if schema is None:
-        return Explanation(framing, name, (2, _HEADER), "no schema is known with this fingerprint")
+        return unknown
+    framing, name = unknown.framing, unknown.schema
     trace = _Trace(value, schema)
     try:
-        trace.read_all(schema, _HEADER)
+        trace.read_all(schema, start)
     except MalformedDatumError as found:
         mark, error = (found.place, min(found.place + 1, len(value))), str(found)
     except (IndexError, struct.error):

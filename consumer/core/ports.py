@@ -1,8 +1,10 @@
 """What the worker sees of the world: the source, the store, and who is told. The real ones and the fakes keep these."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from consumer.core.errors import TransientError
 from consumer.core.events import Message, Partition, PartitionSlice
 
 
@@ -60,6 +62,26 @@ class Store(Protocol):
     def wait(self, timeout: float) -> bool: ...  # noqa: D102
     def result(self) -> Any: ...  # noqa: D102
     def cut(self) -> None: ...  # noqa: D102
+
+
+@dataclass(slots=True)
+class Answers:
+    """What a registry says of some ids or GUIDs; those that are in none of the three were not asked for after the failure."""
+
+    found: dict[bytes, Mapping[str, Any]] = field(default_factory=dict)
+    refused: dict[bytes, str] = field(default_factory=dict)  # it has something there, but nothing that could be a writer's schema; why
+    unknown: list[bytes] = field(default_factory=list)
+    failure: TransientError | None = None
+
+
+class Registry(Protocol):
+    """A schema registry, as `consumer.kafka.registry.BackgroundRegistry` describes it."""
+
+    @property
+    def busy(self) -> bool: ...  # noqa: D102
+    def start_fetch(self, names: Sequence[bytes]) -> None: ...  # noqa: D102
+    def wait(self, timeout: float) -> bool: ...  # noqa: D102
+    def result(self) -> Answers: ...  # noqa: D102
 
 
 class Observer(Protocol):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from consumer.core.decoding import Decoder
 from consumer.core.errors import Reason, Rejected
 from consumer.core.events import AuditRecord, Message, Partition, PartitionSlice, quarantine
+from consumer.core.framing import HeadedMessage, Headers
 from consumer.core.mapping import audit_record
 
 
@@ -17,13 +18,13 @@ class Cursor:
     offset: int
 
 
-def record_of(decoder: Decoder, value: bytes, kept: tuple[int, int]) -> AuditRecord:
+def record_of(decoder: Decoder, value: bytes, kept: tuple[int, int], headers: Headers | None = None) -> AuditRecord:
     """The audit record in a message's value; `kept` is the first and the last time that the log takes.
 
     Raises:
         Rejected: the message belongs in quarantine.
     """
-    record = audit_record(decoder.decode(value), value)
+    record = audit_record(decoder.decode(value, headers), value)
     if not kept[0] <= record.occurred_at <= kept[1]:
         raise Rejected(Reason.OUT_OF_RANGE, "occurred_at is older than the retention, or more than a day in the future")
     return record
@@ -51,7 +52,8 @@ def slices_of(
             part.tombstones += 1
             continue
         try:
-            part.rows.append((message, record_of(decoder, value, kept)))
+            headers = message.schema_headers if isinstance(message, HeadedMessage) else None
+            part.rows.append((message, record_of(decoder, value, kept, headers)))
         except Rejected as rejected:
             part.quarantined.append(quarantine(message, rejected.reason, rejected.error))
     return list(slices.values())

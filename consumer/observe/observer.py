@@ -25,9 +25,12 @@ _WARNINGS = {
     "topic was made anew",
     "call to PostgreSQL cut",
     "messages quarantined",
+    "schema unknown",
+    "schema refused",
 }
 _ERRORS = {"offsets expired", "position beyond the end", "topic held"}
-_FLOODS = {"consumer error", "client error", "offset commit failed", "messages quarantined"}
+_FLOODS = {"consumer error", "client error", "offset commit failed", "messages quarantined", "schema unknown", "schema refused"}
+_CAUSES = {"Kafka": "kafka", "Schema registry": "registry"}
 _REBALANCES = {"partitions assigned": "assigned", "partitions revoked": "revoked", "partitions lost": "lost"}
 
 
@@ -46,7 +49,8 @@ class WorkerObserver:
         if name in _REBALANCES:
             self._metrics.rebalances.labels(kind=_REBALANCES[name]).inc()
         elif name == "held":
-            self._metrics.pauses.labels(cause="kafka" if str(fields.get("reason", "")).startswith("Kafka") else "database").inc()
+            who = str(fields.get("reason", "")).partition(":")[0]
+            self._metrics.pauses.labels(cause=_CAUSES.get(who, "database")).inc()
         if name in _FLOODS:
             suppressed = self._floods.allow(name)
             if suppressed is None:

@@ -6,7 +6,8 @@ from typing import NamedTuple, TypeVar
 
 from consumer.core.decoding import Decoder
 from consumer.core.errors import ConfigurationError, Reason, Rejected, TransientError
-from consumer.core.events import AuditRecord
+from consumer.core.events import AuditRecord, Message
+from consumer.core.framing import Headers
 from consumer.core.pause import Backoff
 from consumer.core.slicing import record_of
 from consumer.postgres.quarantine import Selection
@@ -33,12 +34,12 @@ class Tally(NamedTuple):
     settled: bool  # as was asked for, now or before
 
 
-def judge(decoder: Decoder, value: bytes | None, kept: tuple[int, int]) -> AuditRecord | Rejected:
+def judge(decoder: Decoder, value: bytes | None, kept: tuple[int, int], headers: Headers | None = None) -> AuditRecord | Rejected:
     """What decoding and mapping, the worker's own, make of a message's value today."""
     if value is None:
         return Rejected(Reason.UNDECODABLE, "the value was not kept")
     try:
-        return record_of(decoder, value, kept)
+        return record_of(decoder, value, kept, headers)
     except Rejected as rejected:
         return rejected
 
@@ -49,12 +50,20 @@ class Quarantine:
     Args:
         settlement: the way into the database.
         sleep: waits so many seconds, between tries.
+        learn: sees to it that the schemas of these messages are known, as far as anybody knows them; called before they are judged.
     """
 
-    def __init__(self, settlement: Settlement, backoff: Backoff, sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        settlement: Settlement,
+        backoff: Backoff,
+        sleep: Callable[[float], None],
+        learn: Callable[[Sequence[Message]], None] = lambda _: None,
+    ) -> None:
         self._settlement = settlement
         self._backoff = backoff
         self._sleep = sleep
+        self._learn = learn
 
     def retry(self, selection: Selection, decoder: Decoder, kept: tuple[int, int], who: str, *, dry_run: bool) -> Iterator[Tally]:
         """Tries messages again, oldest first; a dry run does the same and rolls it back.
@@ -66,7 +75,8 @@ class Quarantine:
         named = set(selection.ids)
         for page in self._settlement.pages(selection, whole=True):
             named -= {message.id for message in page}
-            judged: list[Judged] = [(message, judge(decoder, message.value(), kept)) for message in page]
+            self._learn(page)
+            judged: list[Judged] = [(message, judge(decoder, message.value(), kept, message.headers())) for message in page]
             yield from _told(self._persistently(partial(self._settlement.retry, judged, who, rehearsal)), _RETRIED)
         yield from _missing(named)
 

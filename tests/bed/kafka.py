@@ -60,13 +60,19 @@ _SETTINGS = {
 }
 
 
+def cache_folder() -> Path:
+    """Where the real parts are kept from run to run."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "integration-audit"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
 def jars() -> Path:
     """The folder with Kafka's jars; fetched once, by one process, and anew when the pom changes."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "integration-audit"
+    cache = cache_folder()
     folder = cache / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
     if not shutil.which("java") or not (folder.is_dir() or shutil.which("mvn")):
         missing("Java and Maven, for a real Kafka")
-    cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():

@@ -66,12 +66,19 @@ class Workplace:
                 process.kill()
                 process.wait()
 
-    def publish(self, values: Sequence[bytes | None], *, partition: int | None = None, topic: str | None = None) -> None:
+    def publish(
+        self,
+        values: Sequence[bytes | None],
+        *,
+        partition: int | None = None,
+        topic: str | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
         """Sends messages and waits until Kafka has them."""
         producer = Producer({**self.kafka.client, "linger.ms": 5})
         place = {} if partition is None else {"partition": partition}
         for number, value in enumerate(values):
-            producer.produce(topic or self.topic, value, key=str(number).encode(), **place)  # type: ignore[arg-type]
+            producer.produce(topic or self.topic, value, key=str(number).encode(), headers=list(headers), **place)  # type: ignore[arg-type]
             producer.poll(0)
         assert producer.flush(30) == 0
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from consumer.core.events import Partition, PartitionSlice
+from consumer.core.framing import HeadedMessage
 from tests.bed.fakes import Batch, Effects, LogRow, PositionKey
 from tests.simulation.kafka import Cluster, Entry, Group
 from tests.simulation.postgres import Server
@@ -59,7 +60,8 @@ class Auditor:
         found = []
         for message, record in part.rows:
             offset = message.offset() or 0
-            entry = next((each for each in self._held(key, offset) if each is message), None)
+            sent = message._message if isinstance(message, HeadedMessage) else message
+            entry = next((each for each in self._held(key, offset) if each is sent), None)
             if entry is None or entry.content.event_id != record.event_id:
                 raise Violation("only what Kafka delivers", f"{key} {offset}: this event is not (or no more) to be read there")
             refused = effects.quarantine.get((*key, offset))

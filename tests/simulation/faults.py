@@ -5,7 +5,8 @@ from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.simulation.messages import TOMBSTONE, Content, good, hostile, unstorable
+from tests.simulation.messages import TOMBSTONE, Content, framed, good, hostile, unstorable
+from tests.simulation.registry import KNOWN, LATE, NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ _SOMETIMES = {
     "truncate": 0.1,
     "remake": 0.2,
     "brokers_down": 0.2,
+    "registry_down": 0.3,
     "database_down": 0.3,
     "database_frozen": 0.2,
     "database_slow": 0.3,
@@ -85,6 +87,8 @@ def _action(act: "Callable[[World], None]") -> "Callable[[World], None]":
 def _content(world: "World") -> Content:
     # Few different events: retries of the upstream system meet on every partition, some with other content.
     number, kind = world.random.randrange(80), world.random.random()
+    if world.with_registry and world.random.random() < 0.3:
+        return framed(number, world.random.choice((KNOWN, KNOWN, KNOWN, LATE, NEVER)))
     if kind < 0.85:
         return good(number)
     if kind < 0.89:
@@ -185,6 +189,12 @@ def _remake(world: "World") -> None:
 def _brokers_down(world: "World") -> None:
     world.cluster.down_until = world.now + world.random.uniform(0.1, 20)
     world.note("brokers", "down")
+
+
+@_action
+def _registry_down(world: "World") -> None:
+    world.registry_down_until = world.now + world.random.uniform(0.1, 60)
+    world.note("registry", "down")
 
 
 # --- PostgreSQL --------------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from consumer.core.decoding import SINGLE_OBJECT
 from consumer.core.errors import Reason
 from consumer.core.events import Partition
 from tests.bed.events import ENCODER, FakeMessage, event
+from tests.simulation.registry import KNOWN
 
 NOW = 1_795_478_400_000_000
 """The wall clock of every simulation: microseconds since 1970."""
@@ -47,6 +48,14 @@ def good(number: int, variant: int = 0) -> Content:
     """The event of this number; another variant is another content with the same id, of which the log takes only one."""
     event_id = str(uuid.UUID(int=(0x0195 << 112) + (7 << 76) + (2 << 62) + number))
     return Content(ENCODER.encode(event(event_id=event_id, tenant=("acme", "other")[variant])), event_id)
+
+
+@cache
+def framed(number: int, schema_id: int) -> Content:
+    """The same event, with its schema named by a registry's id; unless the registry has it from the beginning, both fates are right."""
+    value, event_id, _ = good(number)
+    reason = None if schema_id == KNOWN else Reason.UNKNOWN_SCHEMA
+    return Content(b"\x00" + schema_id.to_bytes(4, "big") + (value or b"")[10:], event_id, reason)
 
 
 @cache

@@ -10,8 +10,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from consumer.core.breaker import Breaker
-from consumer.core.decoding import Decoder
 from consumer.core.errors import FatalSourceError, SourceFailedError
+from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from tests.bed.events import decoder
 from tests.simulation.auditor import Auditor, Violation
@@ -20,8 +20,10 @@ from tests.simulation.kafka import Cluster, Group
 from tests.simulation.messages import NOW
 from tests.simulation.mutations import Mutation
 from tests.simulation.postgres import Server, Session
+from tests.simulation.registry import ModelRegistry, fresh_decoder
 
 if TYPE_CHECKING:
+    from consumer.core.decoding import Decoder
     from consumer.worker import Worker
     from tests.simulation.member import Member
 
@@ -47,12 +49,19 @@ class Actor:
         self.doomed = False
         self.not_ready: list[str] = []
         mutation = world.mutation
+        decoding: Decoder = shared_decoder()
+        learning = None
+        if world.with_registry:
+            decoding = fresh_decoder()
+            registry = ModelRegistry(world, self)
+            pauses = Backoff(world.random.random)
+            learning = Learning(decoding, registry, monotonic=lambda: world.now, backoff=pauses, report=self.event)
         self.session = Session(world, self)
         self.member: Member = mutation.member(world, self)
         self.worker: Worker = mutation.worker(
             self.member,
             self.session,
-            _decoder(),
+            decoding,
             retention=timedelta(days=1096),
             batch_max_messages=world.plan.batch,
             breaker=Breaker(0 if world.healthy else world.plan.quarantine_limit, 0.5),
@@ -60,6 +69,7 @@ class Actor:
             monotonic=lambda: world.now,
             backoff=Backoff(world.random.random),
             observer=self,
+            learning=learning,
         )
 
     def note(self, *what: Any) -> None:
@@ -90,10 +100,6 @@ class Actor:
         return False
 
 
-def _decoder() -> Decoder:
-    return shared_decoder()
-
-
 class World:
     """Everything, and its history."""
 
@@ -107,6 +113,9 @@ class World:
         self.now = 0.0
         self.steps = 0
         self.healthy = False
+        self.with_registry = seed % 2 == 1
+        self.registry_down_until = 0.0
+        self.late_schema_from = self.random.uniform(0, 100) if self.with_registry else 0.0
         self._tell = tell
         self.history: deque[tuple[Any, ...]] = deque(maxlen=REMEMBERED)
         self.cluster = Cluster(self.plan.partitions)
@@ -218,7 +227,9 @@ class World:
         """No more faults: every topic is there, every transaction of a producer ended."""
         self.note("world", "faults end")
         self.healthy = True
-        self.cluster.down_until = self.server.down_until = self.server.frozen_until = self.server.slow_until = 0.0
+        self.cluster.down_until = self.registry_down_until = self.server.down_until = self.server.frozen_until = self.server.slow_until = (
+            0.0
+        )
         for topic in dict.fromkeys(each.topic for each in self.cluster.partitions):
             if topic not in self.cluster.ids:
                 self.cluster.make(topic)

@@ -105,6 +105,7 @@ def test_all_problems_are_told_at_once() -> None:
         ("AUDIT_DATABASE_URL", f"host=h password='a {SECRET}'"),
         ("AUDIT_DATABASE_URL", f"u:{SECRET}@h"),
         ("AUDIT_METRICS_PORT", f"http://u:a@{SECRET}@h"),
+        ("AUDIT_SCHEMA_REGISTRY_URL", f"https://u:{SECRET}@h"),
         ("AUDIT_DATABASE_PASWORD", SECRET),
     ],
 )
@@ -142,6 +143,8 @@ def test_every_secret_may_come_from_a_file(tmp_path: Path) -> None:
         "KAFKA_SECURITY_KEY_PASSWORD",
         "KAFKA_SECURITY_OAUTH_CLIENT_SECRET",
         "SCHEMA_REGISTRY_PASSWORD",
+        "SCHEMA_REGISTRY_TOKEN",
+        "SCHEMA_REGISTRY_KEY_PASSWORD",
     ]
     text = refused(**{f"AUDIT_{name}_FILE": str(file) for name in names})
     assert text.splitlines() == sorted(f"AUDIT_{name}_FILE={file}: is empty" for name in names)
@@ -377,3 +380,64 @@ def test_the_table_is_whole_and_its_defaults_are_true() -> None:
     assert load_settings(given) == load_settings({})
     assert rows["AUDIT_KAFKA_SESSION_TIMEOUT"][0] == "45s"
     assert "AUDIT_DATABASE_URL_FILE" in rows["AUDIT_DATABASE_URL"][1]
+
+
+REGISTRY = {"AUDIT_SCHEMA_REGISTRY_URL": "https://one:8081/api, https://two:8081"}
+
+
+def test_the_registry_s_client_is_told_what_is_set(tmp_path: Path) -> None:
+    """Under the client's names; nothing that is not set."""
+    assert load_settings({}).schema_registry_url is None
+    assert load_settings(REGISTRY).schema_registry_config() == {"url": "https://one:8081/api,https://two:8081"}
+    file = tmp_path / "pem"
+    file.touch()
+    files = {f"AUDIT_SCHEMA_REGISTRY_{name}_FILE": str(file) for name in ("CA", "CERTIFICATE", "KEY")}
+    basic = {"AUDIT_SCHEMA_REGISTRY_USERNAME": "audit", "AUDIT_SCHEMA_REGISTRY_PASSWORD": SECRET}
+    settings = load_settings({**REGISTRY, **files, **basic, "AUDIT_SCHEMA_REGISTRY_KEY_PASSWORD": "k"})
+    assert SECRET not in repr(settings)
+    assert settings.schema_registry_config() == {
+        "url": "https://one:8081/api,https://two:8081",
+        "basic.auth.user.info": f"audit:{SECRET}",
+        "ssl.ca.location": str(file),
+        "ssl.certificate.location": str(file),
+        "ssl.key.location": str(file),
+        "ssl.key.password": "k",
+    }
+    bearer = load_settings({**REGISTRY, "AUDIT_SCHEMA_REGISTRY_TOKEN": SECRET}).schema_registry_config()
+    assert bearer == {
+        "url": "https://one:8081/api,https://two:8081",
+        "bearer.auth.credentials.source": "STATIC_TOKEN",
+        "bearer.auth.token": SECRET,
+        "bearer.auth.logical.cluster": "",
+    }
+
+
+@pytest.mark.parametrize("url", ["registry:8081", "ftp://h", "https://", "https://u@h", "https://h?x=1", "https://h,", "mock://h"])
+def test_addresses_of_no_registry(url: str) -> None:
+    """Said before the client would."""
+    assert "needs http or https URLs" in refused(AUDIT_SCHEMA_REGISTRY_URL=url)
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ({"USERNAME": "u"}, "AUDIT_SCHEMA_REGISTRY_PASSWORD: must be set with AUDIT_SCHEMA_REGISTRY_USERNAME"),
+        ({"PASSWORD": SECRET}, "AUDIT_SCHEMA_REGISTRY_USERNAME: must be set with AUDIT_SCHEMA_REGISTRY_PASSWORD"),
+        ({"USERNAME": "u:v", "PASSWORD": SECRET}, "AUDIT_SCHEMA_REGISTRY_USERNAME=u:v: String should match pattern '^[^:]+$'"),
+        ({"CLUSTER": "lsrc-1"}, "AUDIT_SCHEMA_REGISTRY_CLUSTER: has no use without AUDIT_SCHEMA_REGISTRY_TOKEN"),
+        (
+            {"USERNAME": "u", "PASSWORD": SECRET, "TOKEN": SECRET},
+            "AUDIT_SCHEMA_REGISTRY_TOKEN: AUDIT_SCHEMA_REGISTRY_USERNAME is set too; keep one of them",
+        ),
+        ({"KEY_FILE": __file__}, "AUDIT_SCHEMA_REGISTRY_CERTIFICATE_FILE: must be set with AUDIT_SCHEMA_REGISTRY_KEY_FILE"),
+        ({"KEY_PASSWORD": SECRET}, "AUDIT_SCHEMA_REGISTRY_KEY_PASSWORD: has no use without AUDIT_SCHEMA_REGISTRY_KEY_FILE"),
+        (
+            {"URL": "http://h", "CA_FILE": __file__},
+            "AUDIT_SCHEMA_REGISTRY_CA_FILE: has no use without TLS; let AUDIT_SCHEMA_REGISTRY_URL begin with https",
+        ),
+        ({"URL": "", "TOKEN": SECRET}, "AUDIT_SCHEMA_REGISTRY_TOKEN: has no use without AUDIT_SCHEMA_REGISTRY_URL"),
+    ],
+)
+def test_contradictions_about_the_registry(names: dict[str, str], problem: str) -> None:
+    """Each with the variable to change."""
+    assert refused(**{**REGISTRY, **{f"AUDIT_SCHEMA_REGISTRY_{name}": text for name, text in names.items()}}) == problem

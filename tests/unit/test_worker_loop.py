@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 
 from consumer.core.breaker import Breaker
+from consumer.core.decoding import Decoder
 from consumer.core.errors import ConfigurationError, FencedError, SourceFailedError, TransientError
 from consumer.core.events import Partition, PartitionSlice
+from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
+from consumer.schemas import event_schema
 from consumer.worker import Worker
-from tests.bed.events import FakeMessage, decoder, message_value
+from tests.bed.events import FakeMessage, message_value
 from tests.bed.fakes import MemorySource, MemoryStore
+from tests.bed.memory_registry import MemoryRegistry
 
 NOW = 1_795_478_400_000_000
 P0, P1 = Partition("topic", 0), Partition("topic", 1)
@@ -53,24 +57,30 @@ class Rig:
     """A worker between fakes."""
 
     def __init__(self, *, batch: int = 3, messages: int = 10) -> None:
+        self.registry = MemoryRegistry()
+        self.ear = Ear()
         self.source = MemorySource({each: [_message(each, offset) for offset in range(messages)] for each in (P0, P1)})
         self.store = MemoryStore()
-        self.ear = Ear()
         self.worker = self.another(self.source, self.store, batch)
 
     def another(self, source: MemorySource, store: MemoryStore, batch: int = 3) -> Worker:
         """A worker between these parts."""
+        decoding = Decoder(event_schema(), [], 1_048_576, with_registry=True)
+        clock = Clock()
+        pauses = Backoff(lambda: 0.5)
+        learning = Learning(decoding, self.registry, monotonic=clock, backoff=pauses, report=self.ear.event)
         return Worker(
             source,
             store,
-            decoder(),
+            decoding,
             retention=timedelta(days=1096),
             batch_max_messages=batch,
             breaker=Breaker(10, 0.8),
             now=lambda: NOW,
-            monotonic=Clock(),
+            monotonic=clock,
             backoff=Backoff(lambda: 0.5),
             observer=self.ear,
+            learning=learning,
         )
 
     def run(self, turns: int = 200) -> None:
@@ -287,3 +297,49 @@ def test_a_batch_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     rig.run()
     rig.assert_complete(19, quarantined=1)
     assert max(sizes) <= 2 * size + 10
+
+
+def _framed(partition: Partition, offset: int) -> FakeMessage:
+    value = b"\x00\x00\x00\x00\x07" + message_value()[10:]
+    return FakeMessage(value, offset, topic=partition.topic, partition=partition.number)
+
+
+def test_held_while_the_registry_is_down() -> None:
+    """What comes before is written; then nothing is consumed nor refused, until the registry answers."""
+    rig = Rig()
+    rig.source.logs[P0][4] = _framed(P0, 4)
+    rig.registry.failure = TransientError("Schema registry: down")
+    rig.run(60)
+    assert rig.store.positions[P0, "id"] == 4
+    assert rig.store.books["quarantined"] == 0
+    assert rig.source.held
+    assert rig.ear.not_ready == ["Schema registry: down"]
+    assert not rig.worker.idle
+    rig.registry.failure = None
+    rig.registry.schemas[b"\x00\x00\x00\x07"] = event_schema()
+    rig.run()
+    assert not rig.source.held
+    assert rig.ear.not_ready == []
+    rig.assert_complete()
+
+
+def test_a_partition_that_goes_takes_its_question_along() -> None:
+    """The others go on, though the registry is still down."""
+    rig = Rig()
+    rig.source.logs[P0][0] = _framed(P0, 0)
+    rig.registry.failure = TransientError("Schema registry: down")
+    rig.run(40)
+    assert rig.source.held
+    rig.source.lose(P0)
+    rig.run()
+    assert rig.store.positions[P1, "id"] == 10
+    assert rig.ear.not_ready == []
+
+
+def test_an_unknown_schema_is_refused_and_the_others_go_on() -> None:
+    """In their order."""
+    rig = Rig()
+    rig.source.logs[P0][4] = _framed(P0, 4)
+    rig.run(400)
+    rig.assert_complete(19, quarantined=1)
+    assert "schema unknown" in rig.ear.names
