@@ -180,6 +180,7 @@ def test_exit_codes_are_told_apart() -> None:
         "SHUTDOWN_TIMEOUT": 8,
         "DIFFERENCES": 9,
         "HELD": 10,
+        "REGISTRY": 11,
         "INTERRUPTED": 130,
     }
 
