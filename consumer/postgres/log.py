@@ -18,11 +18,11 @@ PAGE = 1000
 COLUMNS = """event_id::text, occurred_at, tenant, level, service, login_name, module, action, result, error_code, complement, subject_type,
        host(source_ip) AS source_ip, kafka_topic, kafka_partition, kafka_offset, encode(content_hash, 'hex') AS content_hash, recorded_at"""
 
-NEWEST_FIRST = "occurred_at DESC, kafka_topic, kafka_partition, kafka_offset, event_id"
-OLDEST_FIRST = "occurred_at, kafka_topic, kafka_partition, kafka_offset, event_id"
+NEWEST_FIRST = "occurred_at DESC, kafka_topic, kafka_partition, kafka_offset, audit_log.event_id"
+OLDEST_FIRST = "occurred_at, kafka_topic, kafka_partition, kafka_offset, audit_log.event_id"
 
 _BELOW = """occurred_at <= %(at)s AND (occurred_at < %(at)s
-    OR (kafka_topic, kafka_partition, kafka_offset, event_id) > (%(topic)s, %(number)s, %(offset)s, %(event)s::uuid))"""
+    OR (kafka_topic, kafka_partition, kafka_offset, audit_log.event_id) > (%(topic)s, %(number)s, %(offset)s, %(event)s::uuid))"""
 
 # In any text that the Complement holds, at any depth, and not in its keys.
 _HOLDS = """EXISTS (SELECT FROM jsonb_path_query(complement, 'strict $.**') AS item
