@@ -50,7 +50,7 @@ simulate: $(VENV)/dev.stamp ## Random schedules of the worker (SEEDS=100000 for 
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
 
 lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
-	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --generate-hashes \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --extra parquet --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements/dev.txt
 	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --extra demo --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/demo.txt

@@ -22,6 +22,7 @@ COMMANDS = {
     "actions": "Print the documented actions.",
     "check": "Say what is wrong with settings, connections and privileges, and the remedy.",
     "log": "Show the audit log, filtered, newest first, or follow it live.",
+    "export": "Export the audit log into files: CSV, JSON Lines or Parquet.",
     "quarantine": "See, retry or discard the messages that could not be in the log.",
     "demo": "Run the whole thing on this machine, without Kafka or PostgreSQL installed.",
 }
