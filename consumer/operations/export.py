@@ -49,7 +49,7 @@ class Place(NamedTuple):
     @property
     def manifest(self) -> Path:
         """The file of the checksums, which is written last."""
-        return self.folder / f"{self.stem}.sha256"
+        return self.folder / f"{self.stem}{self.suffix if self.first_is_bare else ''}.sha256"
 
 
 class Files:
