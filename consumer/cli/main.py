@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "Say what is wrong with settings, connections and privileges, and the remedy.",
     "log": "Show the audit log, filtered, newest first, or follow it live.",
     "export": "Export the audit log into files: CSV, JSON Lines or Parquet.",
+    "retention": "Show which months go, remove them, or hold them.",
     "quarantine": "See, retry or discard the messages that could not be in the log.",
     "demo": "Run the whole thing on this machine, without Kafka or PostgreSQL installed.",
 }

@@ -72,7 +72,7 @@ class _Span(click.ParamType):  # type: ignore[type-arg] # generic only in newer 
 
 
 LINE = _Line()
-_LOCAL_TIME, _ZONE, _SPAN = _LocalTime(), _Zone(), _Span()
+LOCAL_TIME, ZONE, _SPAN = _LocalTime(), _Zone(), _Span()
 
 
 def user_name() -> str:
@@ -101,12 +101,12 @@ def _choice(values: Any) -> click.Choice:  # type: ignore[type-arg] # generic on
 by = click.option("--by", type=LINE, default=user_name, show_default="the user of the operating system", help="Who does it.")
 
 log_filters = options(
-    click.option("--since", type=_LOCAL_TIME, help="Done at this time or later."),
-    click.option("--until", type=_LOCAL_TIME, help="Done before this time."),
+    click.option("--since", type=LOCAL_TIME, help="Done at this time or later."),
+    click.option("--until", type=LOCAL_TIME, help="Done before this time."),
     click.option("--last", type=_SPAN, help="Done within so long before now, such as 2h or 7 days."),
     click.option(
         "--time-zone",
-        type=_ZONE,
+        type=ZONE,
         default="UTC",
         show_default=True,
         metavar="ZONE",
@@ -132,7 +132,7 @@ def filters_of(given: dict[str, Any], zone: tzinfo) -> Filters:
         click.UsageError: they contradict each other.
     """
     last = given.pop("last")
-    since, until = (_in(zone, given.pop(name)) for name in ("since", "until"))
+    since, until = (in_zone(zone, given.pop(name)) for name in ("since", "until"))
     if last is not None:
         if since is not None:
             raise click.UsageError("give --since or --last, not both")
@@ -145,7 +145,8 @@ def filters_of(given: dict[str, Any], zone: tzinfo) -> Filters:
     return Filters(since, until, **given)
 
 
-def _in(zone: tzinfo, moment: datetime | None) -> datetime | None:
+def in_zone(zone: tzinfo, moment: datetime | None) -> datetime | None:
+    """The time, in the zone where it says none itself."""
     if moment is None or moment.tzinfo is not None:
         return moment
     return moment.replace(tzinfo=zone)
