@@ -152,9 +152,9 @@ def export(
                 written.append(each)
                 yield each
         sums = "".join(f"{each.sha256}  {each.path.name}\n" for each in written)
-        exporting.ended(connect, entry, _summary(written) | {"manifest": hashlib.sha256(sums.encode()).hexdigest()}, completed=True)
         with atomic(place.manifest, force=place.force) as partial:
             partial.write_text(sums, encoding="utf-8")
+            exporting.ended(connect, entry, _summary(written) | {"manifest": digest(partial)}, completed=True)
     except BaseException as error:
         # What failed first is what matters; without this entry the export stands as begun and not ended, which says as much.
         with suppress(Exception):

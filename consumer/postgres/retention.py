@@ -24,13 +24,16 @@ _DETACH_WAIT: LiteralString = "10min"
 _FINALIZE_WAIT: LiteralString = "2s"
 """FINALIZE waits with a lock in hand that the making of a month needs: so it never waits long, and is tried again."""
 
-# Months by their tables: attached, half detached (a DETACH that was interrupted), or detached and not dropped yet.
+# Months by their tables: attached, half detached (a DETACH that was interrupted), or detached and not dropped yet. What somebody has
+# detached by hand, for an archive of his own, was never declared, and is not ours.
 _MONTHS = """
 SELECT to_date(relname, '"audit_log_"YYYY_MM') AS month,
        CASE WHEN inhrelid IS NULL THEN 'detached' WHEN inhdetachpending THEN 'detaching' ELSE 'attached' END AS state,
        greatest(reltuples, 0)::bigint AS rows, pg_total_relation_size(pg_class.oid) AS bytes
 FROM pg_class LEFT JOIN pg_inherits ON inhrelid = pg_class.oid
 WHERE relnamespace = 'audit'::regnamespace AND relkind = 'r' AND relname ~ '^audit_log_[0-9]{4}_[0-9]{2}$'
+  AND (NOT coalesce(inhdetachpending, true)
+       OR EXISTS (SELECT FROM audit.retention_month AS gone WHERE gone.month = to_date(relname, '"audit_log_"YYYY_MM')))
 ORDER BY month"""
 
 _HOLDS = "SELECT id, tenant, since, until FROM audit.active_hold ORDER BY id"

@@ -38,6 +38,31 @@ class Done(NamedTuple):
     stderr: str
 
 
+def command_without_database(*arguments: str) -> Done:
+    """Runs `integration-audit …` to its end, where no setting is made."""
+    return _run(_clean(), *arguments)
+
+
+def _clean() -> dict[str, str]:
+    return {name: text for name, text in os.environ.items() if not name.startswith("AUDIT_")}
+
+
+def _run(environment: dict[str, str], *arguments: str) -> Done:
+    before, argv = dict(os.environ), sys.argv
+    out, err = io.StringIO(newline=""), io.StringIO()
+    try:
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = ["integration-audit", *arguments]
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        sys.argv = argv
+        os.environ.clear()
+        os.environ.update(before)
+    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
 class Library:
     """A database with a log, its worker and its readers."""
 
@@ -90,24 +115,11 @@ class Library:
 
     def command(self, *arguments: str, role: str = "audit_reader", **settings: str) -> Done:
         """Runs `integration-audit …` to its end, in this process: to start one takes longer than most commands do."""
-        before, argv = dict(os.environ), sys.argv
-        out, err = io.StringIO(newline=""), io.StringIO()
-        try:
-            os.environ.clear()
-            os.environ.update(self.environment(role, **settings))
-            sys.argv = ["integration-audit", *arguments]
-            with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-                main()
-        finally:
-            sys.argv = argv
-            os.environ.clear()
-            os.environ.update(before)
-        return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+        return _run(self.environment(role, **settings), *arguments)
 
     def environment(self, role: str = "audit_reader", **settings: str) -> dict[str, str]:
         """What the command is told."""
-        clean = {name: text for name, text in os.environ.items() if not name.startswith("AUDIT_")}
-        return {**clean, "AUDIT_DATABASE_URL": self.as_role(role), "LOGNAME": "sato", **settings}
+        return {**_clean(), "AUDIT_DATABASE_URL": self.as_role(role), "LOGNAME": "sato", **settings}
 
     def query(self, question: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Asks the database."""

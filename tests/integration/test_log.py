@@ -25,7 +25,7 @@ from consumer.operations.log import Follower, newest
 from consumer.postgres.connection import connect
 from consumer.postgres.log import Filters, LogReader, newest_query
 from tests.bed.events import message_value
-from tests.bed.log import NOW, Library, moment
+from tests.bed.log import NOW, Library, command_without_database, moment
 from tests.bed.postgres import PostgresServer
 from tests.bed.worker import wait_until
 
@@ -50,9 +50,10 @@ def library18(database: str) -> Library:
     return Library(database)
 
 
-@pytest.fixture
-def stocked(library: Library) -> Library:
-    """Five events of different kinds, an hour apart, `a` the oldest."""
+@pytest.fixture(scope="module", params=["oldest_postgres", "postgres"])
+def stocked(request: pytest.FixtureRequest) -> Library:
+    """Five events of different kinds, an hour apart, `a` the oldest; only read, so one for all."""
+    library = Library(request.getfixturevalue(request.param).new_database())
     library.write(
         [
             message_value(CLIENT, occurred_at=moment(timedelta(hours=5)), tenant="a"),
@@ -166,10 +167,7 @@ def test_no_event_steers_a_terminal(stocked: Library, style: tuple[str, ...]) ->
 )
 def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
     """Code 2 and the reason, before any database is asked."""
-    clean = {name: text for name, text in os.environ.items() if not name.startswith("AUDIT_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "consumer", "log", *arguments], env=clean, capture_output=True, text=True, check=False, timeout=60
-    )
+    done = command_without_database("log", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
 

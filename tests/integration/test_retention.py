@@ -178,6 +178,15 @@ def test_a_removed_month_is_never_made_again(library: Library) -> None:
     assert library.query("SELECT DISTINCT status FROM audit.quarantine") == [("open",)]
 
 
+def test_what_somebody_detached_by_hand_is_left_alone(library18: Library) -> None:
+    """It is no removal of ours that was interrupted."""
+    with psycopg.connect(library18.url, autocommit=True) as somebody:
+        somebody.execute(f"ALTER TABLE audit.audit_log DETACH PARTITION audit.audit_log_{OLDER:%Y_%m}")  # type: ignore[call-overload]
+    assert removed(library18) == [Removed(OLD, "removed", 3)]
+    assert f"audit_log_{OLDER:%Y_%m}" in tables(library18)
+    assert library18.query(f"SELECT count(*) FROM audit.audit_log_{OLDER:%Y_%m}") == [(3,)]
+
+
 class TestKills:
     """A removal that ends at any step: the next run brings it to its end."""
 

@@ -164,21 +164,22 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.retentio
     FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
 ALTER TABLE audit.retention_history ENABLE ALWAYS TRIGGER append_only;
 
+-- By the catalog's rows and not by to_regclass, whose cache may be from before a lock was waited for; VOLATILE for the same reason.
 CREATE FUNCTION audit.has_month(month date) RETURNS boolean
 LANGUAGE sql
-STABLE
+VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT EXISTS (
-        SELECT FROM pg_inherits
-        WHERE inhrelid = to_regclass('audit.audit_log_' || to_char(month, 'YYYY_MM'))
+        SELECT FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+        WHERE relnamespace = 'audit'::regnamespace AND relname = 'audit_log_' || to_char(month, 'YYYY_MM')
           AND inhparent = 'audit.audit_log'::regclass AND NOT inhdetachpending
     )
 $$;
 
 CREATE FUNCTION audit.is_removed(month date) RETURNS boolean
 LANGUAGE sql
-STABLE
+VOLATILE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
