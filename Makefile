@@ -69,7 +69,7 @@ performance: $(VENV)/bench.stamp ## Tables and plots of docs/performance.md out 
 	@$(BIN)/python -m tests.bench.report $(or $(JSON),bench.json)
 
 lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
-	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --generate-hashes \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --extra parquet --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements/dev.txt
 	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --extra demo --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/demo.txt

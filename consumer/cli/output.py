@@ -26,4 +26,5 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 
 def plain(cell: object) -> str:
     """One line without control characters: what an event says must not steer a terminal."""
-    return "".join(each if each.isprintable() else " " for each in str("" if cell is None else cell))
+    text = str("" if cell is None else cell)
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)

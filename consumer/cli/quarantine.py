@@ -1,8 +1,6 @@
 """`integration-audit quarantine`: what could not be in the log, and what to do with it."""
 
-import getpass
 import json
-import os
 import random
 import sys
 import time
@@ -18,6 +16,7 @@ import click
 from consumer.cli.database import open_database
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.output import plain, print_table
+from consumer.cli.parameters import LINE, options, user_name
 from consumer.cli.quarantine_show import machine, print_shown
 from consumer.cli.wiring import learn_all, make_decoder, make_learning, now_micros
 from consumer.core.clock import kept_range
@@ -45,30 +44,10 @@ class _Moment(click.ParamType):  # type: ignore[type-arg] # generic only in newe
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-class _Line(click.ParamType):  # type: ignore[type-arg] # generic only in newer versions of click
-    """A text that is not blank and that the database can hold."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value).strip()
-        if not text or not text.isprintable():
-            self.fail("must be one line of text", param, ctx)
-        return text
-
-
-def _user() -> str:
-    """The user of the operating system; a container's number may have no name."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return f"uid {os.getuid()}"
-
-
 _REASONS = click.Choice([each.value for each in Reason])
 _FILTERS = (
     click.option("--reason", "reasons", multiple=True, type=_REASONS, help="Of this reason; may be repeated."),
-    click.option("--topic", type=_Line(), help="From this topic."),
+    click.option("--topic", type=LINE, help="From this topic."),
     click.option("--partition", type=click.IntRange(0, 2**31 - 1), help="From this partition."),
     click.option("--since", type=_Moment(), help="Quarantined at this time or later (UTC unless it says otherwise)."),
     click.option("--until", type=_Moment(), help="Quarantined before this time."),
@@ -77,7 +56,7 @@ _FILTERS = (
 _ACTING = (
     click.option("--id", "ids", multiple=True, type=click.IntRange(1, 2**63 - 1), help="This message; may be repeated."),
     click.option("--all", "everything", is_flag=True, help="Every open message."),
-    click.option("--by", type=_Line(), default=_user, show_default="the user of the operating system", help="Who decides it."),
+    click.option("--by", type=LINE, default=user_name, show_default="the user of the operating system", help="Who decides it."),
     click.option("--yes", is_flag=True, help="Do it; without, a dry run says what would be done."),
 )
 _LISTING = (
@@ -85,15 +64,6 @@ _LISTING = (
     click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Most messages."),
     click.option("--counts", is_flag=True, help="How many by reason and status, instead of the messages."),
 )
-
-
-def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def add(function: Any) -> Any:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return add
 
 
 @click.group()
@@ -105,7 +75,7 @@ def command() -> None:
 
 
 @command.command("list")
-@_options(*_FILTERS, *_LISTING)
+@options(*_FILTERS, *_LISTING)
 def list_(*, status: str, limit: int, counts: bool, as_json: bool, **filters: Any) -> None:
     """List messages, newest first, without their bytes; and how many there are by reason."""
     selection = _selection(filters, status=None if status == "any" else status)
@@ -144,7 +114,7 @@ def show(*, quarantine_id: int, as_json: bool, raw: bool) -> None:
 
 
 @command.command()
-@_options(*_ACTING, *_FILTERS)
+@options(*_ACTING, *_FILTERS)
 def retry(*, everything: bool, by: str, yes: bool, as_json: bool, **filters: Any) -> None:
     """Try messages again: decode, map and write them as the worker does, with the schemas and settings of now.
 
@@ -160,7 +130,7 @@ def retry(*, everything: bool, by: str, yes: bool, as_json: bool, **filters: Any
 
 
 @command.command()
-@_options(click.option("--note", required=True, type=_Line(), help="Why; it stays in the history."), *_ACTING, *_FILTERS)
+@options(click.option("--note", required=True, type=LINE, help="Why; it stays in the history."), *_ACTING, *_FILTERS)
 def discard(*, everything: bool, by: str, note: str, yes: bool, as_json: bool, **filters: Any) -> None:
     """Set messages aside for good: they can't be retried any more, and their bytes stay.
 

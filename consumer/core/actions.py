@@ -47,6 +47,7 @@ class Action(NamedTuple):
     done: str  # what was done, in our words
     complement: tuple[Item, ...]  # in the canonical order
     subject_type: str | None  # None: the record in the field `target` says it
+    text: str  # how the Complement is read out: keys in braces, lists as [a, b]
     level: str = NOTICE
     module: str = SYSTEM_ADMINISTRATION
 
@@ -58,6 +59,8 @@ class Action(NamedTuple):
 
 _CLIENT = (Item("client_name", "client_name"), Item("client_id", "client_id"))
 _TARGET = (Item("name", "name"), Item("id", "id"))
+_CLIENT_TEXT = "{client_name} (id: {client_id})"
+_TARGET_TEXT = "{name} (id: {id})"
 _TOKEN = (
     Item("id", "token_id"),
     Item("scope", "scope", Kind.TEXTS),
@@ -65,14 +68,15 @@ _TOKEN = (
 )
 
 ACTIONS: tuple[Action, ...] = (
-    Action("OAuthClientAdded", "add oauth client", "An OAuth client was added", _CLIENT, OAUTH_CLIENT),
-    Action("OAuthClientDeleted", "delete oauth client", "An OAuth client was deleted", _CLIENT, OAUTH_CLIENT),
+    Action("OAuthClientAdded", "add oauth client", "An OAuth client was added", _CLIENT, OAUTH_CLIENT, _CLIENT_TEXT),
+    Action("OAuthClientDeleted", "delete oauth client", "An OAuth client was deleted", _CLIENT, OAUTH_CLIENT, _CLIENT_TEXT),
     Action(
         "IntegrationDisabled",
         "disable integration",
         "An integration with an external service, or an OAuth client, was disabled",
         _TARGET,
         None,
+        _TARGET_TEXT,
     ),
     Action(
         "IntegrationEnabled",
@@ -80,6 +84,7 @@ ACTIONS: tuple[Action, ...] = (
         "An integration with an external service, or an OAuth client, was enabled",
         _TARGET,
         None,
+        _TARGET_TEXT,
     ),
     Action(
         "OAuthClientUpdated",
@@ -87,6 +92,7 @@ ACTIONS: tuple[Action, ...] = (
         "A setting of an OAuth client was changed, such as its name or redirect endpoint",
         _CLIENT,
         OAUTH_CLIENT,
+        _CLIENT_TEXT,
     ),
     Action(
         "PermittedUsersUpdated",
@@ -94,6 +100,7 @@ ACTIONS: tuple[Action, ...] = (
         "The users who may use an integration, or an OAuth client, were changed",
         _TARGET,
         None,
+        _TARGET_TEXT,
     ),
     Action(
         "SlackSettingUpdated",
@@ -101,15 +108,24 @@ ACTIONS: tuple[Action, ...] = (
         "The Slack integration was switched on or off",
         (Item("status", "enabled", Kind.SWITCH),),
         SLACK,
+        "{status}",
     ),
-    Action("ApiTokenGenerated", "generate API token", "An API token was generated", _TOKEN, API_TOKEN),
-    Action("ApiTokenDeleted", "delete API token", "An API token was deleted", (Item("id", "token_id"),), API_TOKEN),
+    Action(
+        "ApiTokenGenerated",
+        "generate API token",
+        "An API token was generated",
+        _TOKEN,
+        API_TOKEN,
+        "id: {id}, scope: {scope}, validity period: {validity_period}",
+    ),
+    Action("ApiTokenDeleted", "delete API token", "An API token was deleted", (Item("id", "token_id"),), API_TOKEN, "id: {id}"),
     Action(
         "IntegrationAuthorized",
         "authorize integration",
         "A user authorised an external service, or an OAuth client",
         (*_TARGET, Item("scopes", "scopes", Kind.TEXTS)),
         None,
+        f"{_TARGET_TEXT}, scopes: {{scopes}}",
         INFORMATION,
         INTEGRATIONS,
     ),
@@ -117,3 +133,6 @@ ACTIONS: tuple[Action, ...] = (
 
 BY_CHANGE: dict[str, Action] = {action.change_type: action for action in ACTIONS}
 """The action of each change record."""
+
+BY_NAME: dict[str, Action] = {action.name: action for action in ACTIONS}
+"""The same by the action's name, as a row of the log has it."""

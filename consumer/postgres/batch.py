@@ -35,6 +35,8 @@ class RenderedBatch:
         """Whether one of them has other content."""
         self.suspects: set[bytes] = set()
         """Event ids of rows that PostgreSQL may refuse, better written alone."""
+        self.beyond = False
+        """Whether retention has removed a month that rows of it belong to; they can't be in the log."""
         self._headers: dict[tuple[int, int | None], QuarantinedMessage] = {}
         rows: dict[bytes, RenderedRow] = {}
         days: set[int] = set()

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from consumer.postgres.connection import Connection
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 """The revision that this version of the program works with."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
-# Numbers of the advisory lock; the second one with 2 is taken by audit.ensure_month.
+# Numbers of the advisory lock; those with 2, 3 and 4 are taken by audit.ensure_month and by retention.
 _LOCK = "SELECT pg_advisory_xact_lock(1635083369, 1)"
 
 _ALEMBIC = threading.Lock()

@@ -140,15 +140,15 @@ class Settlement:
             TransientError: nothing is known of the outcome; the same page may be tried again.
         """
         months = sorted({month_of(record.occurred_at) for _, record in page if isinstance(record, AuditRecord)})
+        beyond = False
         try:
             if rehearsal is None:
                 # Not in the page's transaction: making a partition must not lock the log for as long as a page takes.
-                with self._keeper.use() as connection:
-                    for month in months:
-                        connection.execute(sql.ENSURE_MONTH, (month,))
+                with self._keeper.use() as connection, connection.cursor() as cursor:
+                    beyond = _make_months(cursor, months)
             for _ in range(_RACES):
                 try:
-                    return self._attempt(page, who, rehearsal, months)
+                    return self._attempt(page, who, rehearsal, months, beyond=beyond)
                 except psycopg.errors.UniqueViolation:
                     continue
         except psycopg.Error as error:
@@ -177,13 +177,15 @@ class Settlement:
         """Closes the connection."""
         self._keeper.close()
 
-    def _attempt(self, page: Sequence[Judged], who: str, rehearsal: Rehearsal | None, months: Sequence[date]) -> list[Fate]:
+    def _attempt(
+        self, page: Sequence[Judged], who: str, rehearsal: Rehearsal | None, months: Sequence[date], *, beyond: bool
+    ) -> list[Fate]:
         with self._keeper.use() as connection, connection.cursor() as cursor:
             cursor.execute(sql.BEGIN)
             if rehearsal is not None:
-                cursor.executemany(sql.ENSURE_MONTH, [(month,) for month in months])
+                beyond = _make_months(cursor, months)
             statuses = _locked(cursor, [message for message, _ in page])
-            fates = _written(cursor, [each for each in page if statuses[each[0].id] == "open"], rehearsal)
+            fates = _written(cursor, [each for each in page if statuses[each[0].id] == "open"], rehearsal, beyond=beyond)
             done = [fate for fate in fates if fate.outcome in DONE]
             _resolve(cursor, done, "retried", who)
             _tell(cursor, who, [(fate, "retried" if fate.outcome in DONE else "retry failed", fate.outcome, fate.error) for fate in fates])
@@ -198,11 +200,20 @@ class Settlement:
             raise as_failure(error) from error
 
 
-def _written(cursor: Cursor, page: Sequence[Judged], rehearsal: Rehearsal | None) -> list[Fate]:
+def _make_months(cursor: Cursor, months: Sequence[date]) -> bool:
+    """Makes the months; whether retention has removed one of them, which is then not made."""
+    beyond = False
+    for month in months:
+        beyond |= cursor.execute(sql.ENSURE_MONTH, (month,)).fetchall() == [(None,)]
+    return beyond
+
+
+def _written(cursor: Cursor, page: Sequence[Judged], rehearsal: Rehearsal | None, *, beyond: bool) -> list[Fate]:
     """Writes by the worker's own way; one fate a message, in the page's order."""
     records = [(message, verdict) for message, verdict in page if isinstance(verdict, AuditRecord)]
     # A slice for each message, so that the counts by slice tell the fate of each.
     outcome = Outcome(RenderedBatch([_slice(message, record) for message, record in records]))
+    outcome.batch.beyond = beyond
     if rehearsal is not None:
         outcome.accepted = ChainMap({}, rehearsal.accepted)
     settle(cursor, outcome)

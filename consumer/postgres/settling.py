@@ -90,7 +90,7 @@ def _write_rows(cursor: Cursor, outcome: Outcome, rows: Sequence[RenderedRow]) -
     """Copies the rows; where one is refused, halves them until it stands alone, and refuses that one only."""
     if not rows:
         return
-    refusal = _refusal_of(cursor, rows)
+    refusal = _refusal_of(cursor, rows, beyond=outcome.batch.beyond)
     if refusal is None:
         outcome.count(rows)
         outcome.accepted.update((row.event_id, row.content_hash) for row in rows)
@@ -100,14 +100,19 @@ def _write_rows(cursor: Cursor, outcome: Outcome, rows: Sequence[RenderedRow]) -
         _write_rows(cursor, outcome, rows[half:])
     elif isinstance(refusal, psycopg.errors.UniqueViolation):
         outcome.refuse(rows[0], Reason.CONFLICT, "the log holds this event, and the ledger does not know it")
+    elif is_missing_partition(refusal):
+        outcome.refuse(rows[0], Reason.OUT_OF_RANGE, "retention has removed the month of its time")
     else:
         # Not the server's text, which may quote the value.
         error = f"PostgreSQL refused the row: {type(refusal).__name__} (SQLSTATE {refusal.sqlstate})"
         outcome.refuse(rows[0], Reason.UNSTORABLE, error)
 
 
-def _refusal_of(cursor: Cursor, rows: Sequence[RenderedRow]) -> psycopg.Error | None:
-    """Copies the rows under a savepoint; None when they are in, else why PostgreSQL refuses one of them."""
+def _refusal_of(cursor: Cursor, rows: Sequence[RenderedRow], *, beyond: bool) -> psycopg.Error | None:
+    """Copies the rows under a savepoint; None when they are in, else why PostgreSQL refuses one of them.
+
+    A month that is missing is no refusal of the row, unless some are `beyond` retention: then the others were made before.
+    """
     cursor.execute("SAVEPOINT rows")
     ledger_is_written = False
     try:
@@ -117,7 +122,7 @@ def _refusal_of(cursor: Cursor, rows: Sequence[RenderedRow]) -> psycopg.Error | 
     except psycopg.Error as error:
         # A key that the ledger did not hold a moment ago: another writer was faster, so look at the ledger again.
         race = isinstance(error, psycopg.errors.UniqueViolation) and not ledger_is_written
-        if race or not is_row_error(error) or is_missing_partition(error):
+        if race or not is_row_error(error) or (is_missing_partition(error) and not beyond):
             raise
         cursor.execute("ROLLBACK TO SAVEPOINT rows; RELEASE SAVEPOINT rows")
         return error

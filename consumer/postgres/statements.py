@@ -80,4 +80,5 @@ SOURCE_GAP = """
 INSERT INTO audit.source_gap (kafka_topic, kafka_topic_id, kafka_partition, first_offset, next_offset)
 VALUES (%s, %s, %s, %s, %s)"""
 
-ENSURE_MONTH = "SELECT audit.ensure_month(%s)"
+# Null where retention has removed the month, which is then never made again.
+ENSURE_MONTH = "SELECT CASE WHEN NOT audit.is_removed(month) THEN audit.ensure_month(month) END FROM (VALUES (%s::date)) AS asked (month)"

@@ -57,7 +57,7 @@ class PostgresStore:
         try:
             self._make_months(batch)
             # Duplicates come in swarms (a producer that repeats): after one the next batch looks at the ledger first.
-            if not (self._expect_duplicates or batch.suspects or batch.contradicts):
+            if not (self._expect_duplicates or batch.suspects or batch.contradicts or batch.beyond):
                 try:
                     return self._transaction(self._write_unseen, batch)
                 except psycopg.Error as error:
@@ -129,8 +129,10 @@ class PostgresStore:
             return
         with self._keeper.use() as connection:
             for month in sorted(missing):
-                connection.execute(sql.ENSURE_MONTH, (month,))
-                self._months.add(month)
+                if connection.execute(sql.ENSURE_MONTH, (month,)).fetchall() == [(None,)]:
+                    batch.beyond = True  # and looked at again with the next batch: a hold may bring the month back
+                else:
+                    self._months.add(month)
 
     def _transaction(self, write: Callable[[Cursor, RenderedBatch], Written], batch: RenderedBatch) -> Written:
         with self._keeper.use() as connection, connection.cursor() as cursor:

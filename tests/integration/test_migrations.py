@@ -21,8 +21,9 @@ from tests.bed.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
 
-TABLES = {"audit_log", "event", "consumer_position", "quarantine", "quarantine_history", "source_gap"}
-ROLES = {"audit_owner", "audit_writer", "audit_reader", "audit_operator"}
+LATER_TABLES = {"quarantine_history", "operation_history", "retention_month", "retention_history"}
+TABLES = {"audit_log", "event", "consumer_position", "quarantine", "source_gap", *LATER_TABLES}
+ROLES = {"audit_owner", "audit_writer", "audit_reader", "audit_operator", "audit_retention"}
 NOW = datetime.now(UTC)
 THIS_MONTH = NOW.date().replace(day=1)
 PARTITION = f"audit.audit_log_{THIS_MONTH:%Y_%m}"
@@ -320,7 +321,7 @@ class TestQuarantine:
         with session(url) as db:
             # By hand, as it was possible before: such a row need not please the new guard.
             db.run("UPDATE audit.quarantine SET status = 'discarded'")
-            before = {table: db.run(f"SELECT * FROM audit.{table}") for table in TABLES - {"quarantine_history"}}
+            before = {table: db.run(f"SELECT * FROM audit.{table}") for table in TABLES - LATER_TABLES}
         assert migrate(url) == ("0001", HEAD_REVISION)
         with session(url) as db:
             assert {table: db.run(f"SELECT * FROM audit.{table}") for table in before} == before
@@ -396,7 +397,8 @@ class TestMonths:
                 "SELECT count(*), count(inhparent) FROM pg_index LEFT JOIN pg_inherits ON inhrelid = indexrelid"
                 " WHERE indrelid = 'audit.audit_log_2021_06'::regclass"
             )
-        assert counts == [(5, 5)]
+            (here,) = db.run("SELECT count(*) FROM pg_index WHERE indrelid = 'audit.audit_log'::regclass")
+        assert counts == [(here[0], here[0])]
 
     def test_neither_readers_nor_writers_wait_for_a_new_month(self, any_database: str) -> None:
         """A month is made while another transaction has read from the log and written into it."""
@@ -455,6 +457,9 @@ class TestPrivileges:
             "ALTER TABLE audit.audit_log DISABLE TRIGGER ALL",
             "CREATE TABLE audit.mine (id int)",
             "SELECT audit.refuse_change()",
+            "SELECT * FROM audit.operation_history",
+            "SELECT audit.export_began('sato', '{}')",
+            "SELECT audit.add_hold('sato', 'why', 'acme', NULL, NULL)",
         ],
     )
     def test_the_writer_does_nothing_else(self, any_database: str, statement: str) -> None:

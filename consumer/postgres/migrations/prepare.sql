@@ -9,7 +9,7 @@ DO $$
 DECLARE
     wanted text;
 BEGIN
-    FOREACH wanted IN ARRAY ARRAY['audit_owner', 'audit_writer', 'audit_reader', 'audit_operator'] LOOP
+    FOREACH wanted IN ARRAY ARRAY['audit_owner', 'audit_writer', 'audit_reader', 'audit_operator', 'audit_retention'] LOOP
         IF to_regrole(wanted) IS NULL THEN
             BEGIN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
