@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 SEEDS ?= 10000
 
-.PHONY: help demo test chaos simulate mutations lint lock build clean
+.PHONY: help demo test chaos simulate mutations lint image-check lock build clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -52,11 +52,18 @@ mutations: $(VENV)/dev.stamp ## Break the worker in one way at a time, and see t
 simulate: $(VENV)/dev.stamp ## Random schedules of the worker (SEEDS=100000 for more, SEED=123 to see one again).
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
 
+image-check: $(VENV)/dev.stamp ## Build the container image and run it for real, locked down (as root; needs podman, runc and debootstrap).
+	@$(BIN)/python -m tests.deploy.image_check
+
 lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements/dev.txt
 	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --extra demo --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/demo.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/run.txt
+	uv pip compile requirements/image.in --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/image.txt
 
 build: $(VENV)/dev.stamp ## Wheel and sdist into dist/.
 	$(BIN)/python -m build --no-isolation
