@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 SEEDS ?= 10000
 
-.PHONY: help demo test chaos simulate mutations lint image-check lock build clean
+.PHONY: help demo test chaos simulate mutations lint image-check chart-check manifests lock build clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -38,6 +38,12 @@ lint: $(VENV)/dev.stamp ## Linters, types, layers, SQL.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/squawk consumer/postgres/migrations/*.sql consumer/postgres/migrations/versions/*.sql
+
+manifests: $(VENV)/dev.stamp ## Render deploy/kubernetes from the chart, then check as chart-check does.
+	@$(BIN)/python -m tests.deploy.chart_check --write
+
+chart-check: $(VENV)/dev.stamp ## The Helm chart and its variants by helm itself, which is built once (needs Go).
+	@$(BIN)/python -m tests.deploy.chart_check
 
 test: lint ## The whole suite (ARGS="-k name" for a part); Kafka tests need Java and Maven.
 	$(BIN)/python -m pytest $(ARGS)
