@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 SEEDS ?= 10000
 
-.PHONY: help demo test chaos simulate mutations bench soak performance lint lock build clean
+.PHONY: help demo test chaos simulate mutations bench soak performance lint image-check chart-check manifests lock build clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -45,6 +45,12 @@ lint: $(VENV)/dev.stamp ## Linters, types, layers, SQL.
 	$(BIN)/lint-imports
 	$(BIN)/squawk consumer/postgres/migrations/*.sql consumer/postgres/migrations/versions/*.sql
 
+manifests: $(VENV)/dev.stamp ## Render deploy/kubernetes from the chart, then check as chart-check does.
+	@$(BIN)/python -m tests.deploy.chart_check --write
+
+chart-check: $(VENV)/dev.stamp ## The Helm chart and its variants by helm itself, which is built once (needs Go).
+	@$(BIN)/python -m tests.deploy.chart_check
+
 test: lint ## The whole suite (ARGS="-k name" for a part); Kafka tests need Java and Maven.
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -68,6 +74,9 @@ soak: $(VENV)/bench.stamp ## One worker under load for MINUTES=30: its memory st
 performance: $(VENV)/bench.stamp ## Tables and plots of docs/performance.md out of JSON="bench.json soak.json".
 	@$(BIN)/python -m tests.bench.report $(or $(JSON),bench.json)
 
+image-check: $(VENV)/dev.stamp ## Build the container image and run it for real, locked down (as root; needs podman, runc and debootstrap).
+	@$(BIN)/python -m tests.deploy.image_check
+
 lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --extra parquet --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements/dev.txt
@@ -75,6 +84,10 @@ lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/demo.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group bench --extra demo --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/bench.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/run.txt
+	uv pip compile requirements/image.in --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/image.txt
 
 build: $(VENV)/dev.stamp ## Wheel and sdist into dist/.
 	$(BIN)/python -m build --no-isolation

@@ -50,6 +50,7 @@ def _run(settings: Settings, observer: WorkerObserver, *, drain: bool, stopped: 
         except FatalSourceError as error:
             raise CommandError(f"the Kafka client failed for good: {error}", ExitCode.FATAL_CLIENT) from error
         finally:
+            observer.stopping()
             watchdog.start()  # closing has no bound of its own, whatever brought us here
 
 

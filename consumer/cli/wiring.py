@@ -24,6 +24,7 @@ from consumer.kafka.topics import Topics
 from consumer.observe.health import HealthServer, Heartbeat
 from consumer.observe.metrics import WorkerMetrics
 from consumer.observe.observer import WorkerObserver
+from consumer.observe.service import ServiceManager
 from consumer.postgres.background import BackgroundStore
 from consumer.postgres.connection import connect
 from consumer.postgres.positions import read_positions
@@ -110,7 +111,7 @@ def observation(settings: Settings) -> Iterator[WorkerObserver]:
     """Logs, metrics and health, served where a port is set: from the first moment, so that a wait for the database is seen as one."""
     registry = CollectorRegistry()
     heartbeat = Heartbeat(monotonic=time.monotonic)
-    observer = WorkerObserver(WorkerMetrics(registry), heartbeat, time.monotonic)
+    observer = WorkerObserver(WorkerMetrics(registry), heartbeat, time.monotonic, ServiceManager(os.environ, time.monotonic))
     if settings.metrics_port is None:
         yield observer
         return

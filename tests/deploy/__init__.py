@@ -1,0 +1,1 @@
+"""What deploys the worker: container image, compose, chart and manifests, systemd unit."""

@@ -1,0 +1,113 @@
+"""`python -m tests.deploy.chart_check [--write]` (make chart-check, make manifests): the chart by helm itself.
+
+Helm is built from source once, which takes minutes, and kept in the cache. `--write` renders deploy/kubernetes anew.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy import chart
+from tests.deploy.manifests import assert_sound, assert_valid, of_kind, read, versions
+
+HELM = "v3.22.0"
+_TLS = {"kafka.security.protocol": "SSL", "kafka.security.secretName": "kafka", "kafka.security.caKey": "ca.crt"}
+_SASL = {**_TLS, "kafka.security.protocol": "SASL_SSL", "kafka.security.saslMechanism": "SCRAM-SHA-512"}
+_SASL |= {"kafka.security.saslUsername": "audit", "kafka.security.saslPasswordKey": "password"}
+_OAUTH = {**_TLS, "kafka.security.protocol": "SASL_SSL", "kafka.security.saslMechanism": "OAUTHBEARER"}
+_OAUTH |= {"kafka.security.oauthTokenUrl": "https://token", "kafka.security.oauthClientId": "audit"}
+_OAUTH |= {"kafka.security.oauthClientSecretKey": "secret"}
+_KEDA = {"autoscaling.enabled": True, "autoscaling.maxReplicas": 20}
+
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "TLS and SASL": _SASL,
+    "mutual TLS": {**_TLS, "kafka.security.certificateKey": "tls.crt", "kafka.security.keyKey": "tls.key"},
+    "OAuth": _OAUTH,
+    "KEDA": _KEDA,
+    "KEDA, two topics, TLS and SASL": {**_KEDA, **_SASL, "kafka.topic": "a,b"},
+    "registry": {"registry.url": "https://registry", "registry.secretName": "r", "registry.username": "u", "registry.passwordKey": "p"},
+    "Prometheus' operator": {f"metrics.{name}.enabled": True for name in ("serviceMonitor", "prometheusRule", "dashboards")},
+    "no metrics": {"metrics.service": False, "networkPolicy.metricsFrom": [{"podSelector": {}}]},
+    "one worker, everything else": {
+        "replicas": 1, "shutdownGraceSeconds": 60, "port": 9000, "image.digest": "sha256:" + "0" * 64, "database.passwordKey": "password",
+        "schemas.configMapName": "more", "settings": {"AUDIT_RETENTION": "5 years", "AUDIT_QUARANTINE_LIMIT": 0},
+        "imagePullSecrets": [{"name": "x"}],
+        "podAnnotations": {"a": "b"}, "podLabels": {"c": "d"}, "nodeSelector": {"e": "f"}, "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}}, "priorityClassName": "high", "serviceAccount.create": False, "migration.enabled": False,
+        "podDisruptionBudget.enabled": False, "networkPolicy.database.to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}],
+    },
+}  # fmt: skip
+REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    "more workers than partitions": ({"replicas": 5}, "more than kafka.partitions"),
+    "a lag of 1 as work": ({"autoscaling.activationLagThreshold": 1}, "activationLagThreshold"),
+    "more at least than at most": ({**_KEDA, "autoscaling.minReplicas": 5}, "autoscaling.minReplicas"),
+    "a secret as a value": ({"settings": {"AUDIT_DATABASE_PASSWORD": "x"}}, "AUDIT_DATABASE_PASSWORD"),
+    "a setting that is a value already": ({"settings": {"AUDIT_KAFKA_TOPIC": "x"}}, "a value of its own"),
+    "a key of no Secret": ({"kafka.security.caKey": "ca.crt"}, "secretName"),
+    "an unknown value": ({"kafka.brokers": "x"}, "brokers"),
+    "a monitor of nothing": ({"metrics.service": False, "metrics.serviceMonitor.enabled": True}, "needs metrics.service"),
+}
+
+
+def provide_helm() -> Path:
+    """Helm from the cache; built where it is not there yet."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "integration-audit" / f"helm-{HELM}"
+    if not (folder / "helm").is_file():
+        print(f"building helm {HELM}, once; this takes minutes …", flush=True)
+        environment = {**os.environ, "GOBIN": str(folder)}
+        subprocess.run(["go", "install", f"helm.sh/helm/v3/cmd/helm@{HELM}"], env=environment, check=True, timeout=1800)
+    return folder / "helm"
+
+
+def check(helm: Path) -> None:
+    """Lint, every variant, everything that must be refused."""
+    chart.helm(helm, "lint", "--strict", str(chart.CHART))
+    for name, values in VARIANTS.items():
+        manifests = read(chart.template(helm, values))
+        assert_valid(manifests)
+        with tempfile.TemporaryDirectory() as folder:
+            assert_sound(manifests, Path(folder), most=4)
+        print(f"{name}: {len(manifests)} manifests, valid from Kubernetes {versions()[0]} to {versions()[-1]}")
+    for name, (values, reason) in REFUSED.items():
+        with pytest.raises(chart.ChartError, match=reason):
+            chart.template(helm, values)
+        print(f"{name}: refused")
+    rules = bool(list((chart.CHART / "files").glob("alerts*.yml")))
+    rendered = read(chart.template(helm, VARIANTS["Prometheus' operator"]))
+    assert bool(of_kind(rendered, "PrometheusRule")) == rules
+    assert len(of_kind(rendered, "ServiceMonitor")) == 1
+
+
+def expected(helm: Path) -> dict[str, str]:
+    """The files of deploy/kubernetes."""
+    note = f"# Rendered from deploy/helm by `make manifests`; edit the chart. Fingerprint of the chart: {chart.fingerprint()}\n"
+    files = chart.plain(chart.template(helm, {}))
+    return {name: note + content for name, content in files.items()}
+
+
+def main(*, write: bool) -> None:
+    """Checks; with `write` renders first."""
+    helm = provide_helm()
+    if write:
+        chart.share()
+        chart.RENDERED.mkdir(exist_ok=True)
+        for old in chart.RENDERED.glob("*.yaml"):
+            old.unlink()
+        for name, content in expected(helm).items():
+            (chart.RENDERED / name).write_text(content)
+    check(helm)
+    committed = {file.name: file.read_text() for file in chart.RENDERED.glob("*.yaml")}
+    if committed != expected(helm):
+        sys.exit("deploy/kubernetes is not what the chart renders: run `make manifests`")
+    print("chart-check: all is well")
+
+
+if __name__ == "__main__":
+    main(write="--write" in sys.argv[1:])

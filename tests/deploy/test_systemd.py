@@ -1,0 +1,78 @@
+"""The systemd unit: its syntax and hardening by systemd's own tool, its variables by the worker's."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from consumer.cli.wiring import STALLED
+from consumer.setting_values import parse_duration
+from tests.bed.needs import missing
+from tests.deploy.variables import assert_accepted
+
+FOLDER = Path(__file__).parents[2] / "deploy/systemd"
+UNIT = FOLDER / "integration-audit.service"
+EXPOSURE = 1.1
+"""Of 10: what `systemd-analyze security` may find at most. The network, which the worker is for, is the most of it."""
+
+
+@pytest.fixture(name="directives")
+def _directives() -> dict[str, list[str]]:
+    """Name → values."""
+    found: dict[str, list[str]] = {}
+    for line in UNIT.read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            name, value = line.split("=", 1)
+            found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.fixture(name="unit")
+def _unit(tmp_path: Path) -> Path:
+    """The unit with a program that is there; systemd-analyze looks for it."""
+    if not shutil.which("systemd-analyze"):
+        missing("systemd-analyze (Debian's package systemd)")
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/opt/integration-audit/bin/integration-audit", sys.executable))
+    return unit
+
+
+def analyze(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Systemd's own tool."""
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_systemd_understands_every_line(unit: Path) -> None:
+    """It says so on stderr only: an unknown key is no failure to it."""
+    done = analyze("verify", str(unit))
+    assert (done.returncode, done.stderr) == (0, "")
+    unit.write_text(unit.read_text().replace("[Service]", "[Service]\nRestartSometimes=yes"))
+    assert "RestartSometimes" in analyze("verify", str(unit)).stderr
+
+
+def test_the_hardening_holds(unit: Path) -> None:
+    """By systemd's own score, offline."""
+    done = analyze("security", "--offline=true", "--no-pager", str(unit))
+    found = re.search(r"Overall exposure level for .*: ([0-9.]+)", done.stdout)
+    assert found is not None, done.stderr
+    assert float(found[1]) <= EXPOSURE, done.stdout
+
+
+def test_variables_are_settings(directives: dict[str, list[str]], tmp_path: Path) -> None:
+    """Those of the unit and of the example; each file is one of the credentials."""
+    variables = dict(text.split("=", 1) for text in directives["Environment"])
+    variables |= dict(line.split("=", 1) for line in (FOLDER / "environment.example").read_text().splitlines() if line.startswith("AUDIT_"))
+    ours = {name: text.replace("%d", "/credentials") for name, text in variables.items() if name.startswith("AUDIT_")}
+    credentials = [Path("/credentials") / text.split(":")[0] for text in directives["LoadCredential"]]
+    assert_accepted(ours, tmp_path, credentials)
+    assert parse_duration(directives["TimeoutStopSec"][0]) > parse_duration(ours["AUDIT_SHUTDOWN_GRACE"])
+
+
+def test_the_watchdog_is_more_patient_than_the_liveness_probe(directives: dict[str, list[str]]) -> None:
+    """The loop may take its longest turn; whoever calls it dead earlier restarts for nothing."""
+    assert directives["Type"] == ["notify"]
+    assert parse_duration(directives["WatchdogSec"][0]).total_seconds() > STALLED
+    assert directives["NotifyAccess"] == ["main"]
