@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 
 import click
 from rich.console import Console
@@ -15,8 +16,7 @@ from rich.progress import Progress as Bar
 from consumer.cli.database import open_database
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.output import plain
-from consumer.cli.wiring import make_decoder, now_micros
-from consumer.core.clock import kept_range
+from consumer.cli.wiring import learn_all, make_decoder, make_learning
 from consumer.core.errors import ConfigurationError, TopicUnreadableError
 from consumer.core.findings import Finding
 from consumer.kafka.reader import PartitionReader
@@ -44,7 +44,8 @@ def command(*, topic: str | None, partition: int | None, from_offset: int | None
     something is wrong; 4 or 5: the database or Kafka can't be used, and the comparison is not complete.
 
     Workers may run meanwhile. Takes no part in the consumer group, commits and changes nothing: a database role with audit_reader, and
-    READ and DESCRIBE on the topic, are enough. Set AUDIT_SCHEMA_DIR and AUDIT_MAX_MESSAGE_BYTES as the workers have them.
+    READ and DESCRIBE on the topic, are enough. Set AUDIT_SCHEMA_DIR, AUDIT_SCHEMA_REGISTRY_… and
+    AUDIT_MAX_MESSAGE_BYTES as the workers have them.
 
     Offsets that Kafka's retention has removed can't be compared; their rows are checked against their own hashes and the ledger, and
     counted against the books. With --topic, --partition or a range, rows that belong to no place at all are not looked for, and with a
@@ -60,8 +61,9 @@ def command(*, topic: str | None, partition: int | None, from_offset: int | None
         decoder = make_decoder(settings)
         began = time.monotonic()
         with closing(Evidence(connect)) as evidence, _kafka(settings, scope) as (topics, reader), _progress() as tell:
-            kept_from = kept_range(now_micros(), settings.retention)[0]
-            run = Reconciliation(evidence, topics, reader, decoder, kept_from=kept_from, tell=tell)
+            learning = make_learning(settings, decoder, lambda *_, **__: None)
+            learn = None if learning is None else partial(learn_all, learning)
+            run = Reconciliation(evidence, topics, reader, decoder, tell=tell, learn=learn)
             try:
                 _print(run.run(scope), as_json=as_json)
             except TopicUnreadableError as error:

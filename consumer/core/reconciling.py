@@ -6,10 +6,13 @@ of each place is known how many rows there can be, and the row of the message th
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from datetime import date
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from consumer.core.clock import month_of
 from consumer.core.errors import Reason, Rejected
 from consumer.core.events import AuditRecord, Message, Partition, quarantine, stored_headers
 from consumer.core.findings import Finding, Kind, Table
@@ -32,7 +35,7 @@ _IMPOSSIBLE: dict[str, tuple[Reason | None, ...]] = {
 }
 """Reason in the quarantine → what the message can't be today (None: an event), whatever settings have changed since."""
 
-_SETTINGS = "if the workers have AUDIT_SCHEMA_DIR or AUDIT_MAX_MESSAGE_BYTES set, set them here too"
+_SETTINGS = "if the workers have AUDIT_SCHEMA_DIR, AUDIT_SCHEMA_REGISTRY_URL or AUDIT_MAX_MESSAGE_BYTES set, set them here too"
 
 
 class Delivered(NamedTuple):
@@ -77,7 +80,8 @@ class Seen:
 
     rows: int = 0
     retried: int = 0  # of the rows, those that a retry of the quarantine wrote
-    retired: int = 0  # events older than the retention whose row is gone
+    retired: int = 0  # events of a month that retention has removed
+    removed: int = 0  # rows that retention says it has removed
     written: int = 0
     duplicates: int = 0
     tombstones: int = 0
@@ -100,8 +104,8 @@ class Stretch:
     quarantined: Mapping[int, Sequence[QuarantinedRow]]
     others: Sequence[tuple[int, int]]
     """The ranges of positions whose messages can't be read again: of the same partition of older topics, or what Kafka has removed."""
-    kept_from: int
-    """The first time (microseconds since 1970) that the log keeps."""
+    gone: AbstractSet[date]
+    """The months that retention has removed, or is about to."""
 
     def unplaced(self) -> list[AuditRecord]:
         """The records that have no row at their place, and of which the ledger must be asked."""
@@ -201,7 +205,7 @@ class _Comparison:
                 self._written(offset, record, ours)
             elif len(others) > room:
                 self._differs(offset, others.pop(), record)
-            else:
+            elif not self._is_gone(record):
                 self._find(Kind.MISSING, Table.LOG, offset, record, "the quarantine's history says that a retry wrote it")
         elif len(others) > room:
             row = others.pop()
@@ -270,7 +274,7 @@ class _Comparison:
     def _lacks(self, offset: int, record: AuditRecord) -> None:
         """An event that should have a row here, or be in quarantine."""
         known = self._known.get(record.event_id, _UNKNOWN)
-        if known.ledger_hash is None and record.occurred_at < self._stretch.kept_from:
+        if self._is_gone(record):
             self._seen.retired += 1
         elif known.ledger_hash is None:
             self._find(Kind.MISSING, Table.LOG, offset, record, "neither log nor ledger know the event")
@@ -279,6 +283,10 @@ class _Comparison:
         else:
             detail = "the ledger has the event with other content: the message should be here as a conflict"
             self._find(Kind.MISSING, Table.QUARANTINE, offset, record, detail)
+
+    def _is_gone(self, record: AuditRecord) -> bool:
+        """Whether the event's month has left the log; the ledger forgets it a little later."""
+        return month_of(record.occurred_at) in self._stretch.gone
 
     def _strangers(self, offset: int, rows: Sequence[StoredRow], room: int, why: str) -> None:
         """Rows that are not of the message at this place."""

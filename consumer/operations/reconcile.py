@@ -10,6 +10,7 @@ from consumer.core.decoding import Decoder
 from consumer.core.errors import Rejected, TopicUnreadableError, TransientError
 from consumer.core.events import AuditRecord, Message, Partition
 from consumer.core.findings import Finding, Kind, Table
+from consumer.core.framing import HeadedMessage
 from consumer.core.mapping import audit_record
 from consumer.core.reconciling import Delivered, Seen, Stretch, compare
 from consumer.kafka.reader import OffsetsGoneError, PartitionReader
@@ -98,20 +99,20 @@ class Reconciliation:
         topics: the settings' topics in Kafka.
         reader: reads them.
         decoder: knows the writer schemas.
-        kept_from: the first time (microseconds since 1970) that the log keeps.
         tell: is told how far the run is.
+        learn: with a schema registry, sees to it that the schemas of these messages are known, as far as anybody knows them.
     """
 
     def __init__(
-        self, evidence: Evidence, topics: Topics, reader: PartitionReader, decoder: Decoder, *, kept_from: int,
-        tell: Callable[[Progress], None],
+        self, evidence: Evidence, topics: Topics, reader: PartitionReader, decoder: Decoder, *,
+        tell: Callable[[Progress], None], learn: Callable[[Sequence[Message]], None] | None = None,
     ) -> None:  # fmt: skip
         self._evidence = evidence
         self._topics = topics
         self._reader = reader
         self._decoder = decoder
-        self._kept_from = kept_from
         self._tell = tell
+        self._learn = learn
         self._missing: set[str] = set()
         self.summary = Summary()
 
@@ -151,8 +152,8 @@ class Reconciliation:
         for position in self._evidence.positions():
             if scope.takes(position.partition):
                 positions[position.partition].append(position)
-        ranges = self._ranges(positions)
-        return [_Case(each, found, ranges.get(each)) for each, found in positions.items()]
+        ranges, removed = self._ranges(positions), self._evidence.removed()
+        return [_Case(each, found, ranges.get(each), Seen(removed=removed.get(each, 0))) for each, found in positions.items()]
 
     def _ranges(self, partitions: Sequence[Partition] | dict[Partition, list[Position]]) -> dict[Partition, PartitionRange]:
         try:
@@ -180,8 +181,12 @@ class Reconciliation:
             self._tell(Progress(case.partition, self.summary.offsets, total))
 
     def _compare(self, case: _Case, first: int, end: int, messages: Sequence[Message] | None) -> list[Finding]:
-        delivered = {message.offset() or 0: Delivered(message, self._verdict(message)) for message in messages or ()}
         current = case.current if messages is not None else None
+        read: Sequence[Message] = messages or ()
+        if self._learn is not None:
+            read = [HeadedMessage(message) for message in read]
+            self._learn(read)
+        delivered = {message.offset() or 0: Delivered(message, self._verdict(message)) for message in read}
         ids = [each.topic_id for each in case.positions]
         with self._evidence.snapshot() as snapshot:
             stretch = Stretch(
@@ -193,7 +198,7 @@ class Reconciliation:
                 snapshot.rows(case.partition, first, end),
                 snapshot.quarantined(case.partition, ids, first, end),
                 [(each.first, each.next) for each in case.positions if each is not current],
-                self._kept_from,
+                snapshot.gone(),
             )
             known = snapshot.known(stretch.unplaced())
         return compare(stretch, known, case.seen)
@@ -203,8 +208,9 @@ class Reconciliation:
         value = message.value()
         if value is None:
             return None
+        headers = message.schema_headers if isinstance(message, HeadedMessage) else None
         try:
-            return audit_record(self._decoder.decode(value), value)
+            return audit_record(self._decoder.decode(value, headers), value)
         except Rejected as rejected:
             return rejected
 

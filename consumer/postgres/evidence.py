@@ -7,6 +7,7 @@ the log for every stretch would take days.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 
 import psycopg
 
@@ -61,6 +62,9 @@ LEFT JOIN audit.event AS event ON event.event_id = wanted.id
 LEFT JOIN audit.audit_log AS log
     ON log.event_id = wanted.id AND log.occurred_at = timestamptz '1970-01-01 00:00:00Z' + wanted.micros * interval '1 microsecond'"""
 
+_GONE = "SELECT month FROM audit.retention_month"
+_REMOVED = "SELECT kafka_topic, kafka_partition, sum(removed)::bigint FROM audit.retention_history GROUP BY kafka_topic, kafka_partition"
+
 _PASSED = """SELECT FROM audit.consumer_position AS position
     WHERE position.kafka_topic = found.kafka_topic AND position.kafka_partition = found.kafka_partition"""
 _SAME_ID = "position.kafka_topic_id = found.kafka_topic_id"
@@ -81,7 +85,8 @@ WHERE NOT EXISTS ({_PASSED} AND {_SAME_ID} AND {_RANGE})"""  # noqa: S608 - put 
 
 _ROWLESS_EVENTS = """
 SELECT NULL, NULL::integer, NULL::bigint, event_id::text FROM audit.event AS found WHERE NOT EXISTS (
-    SELECT FROM audit.audit_log AS log WHERE log.event_id = found.event_id AND log.occurred_at = found.occurred_at)"""
+    SELECT FROM audit.audit_log AS log WHERE log.event_id = found.event_id AND log.occurred_at = found.occurred_at)
+  AND NOT EXISTS (SELECT FROM audit.retention_month WHERE month = date_trunc('month', found.occurred_at AT TIME ZONE 'UTC'))"""
 
 _STRAYS = (
     (_STRAY_ROWS, Kind.EXTRA, Table.LOG, "no position has passed this place"),
@@ -104,6 +109,10 @@ class Snapshot:
         for offset, *items, ledger_hash, same_time in self._cursor:
             found[offset].append(stored_row(offset, tuple(items), ledger_hash, same_time))
         return found
+
+    def gone(self) -> frozenset[date]:
+        """The months that retention has removed, or is about to."""
+        return frozenset(month for (month,) in self._cursor.execute(_GONE).fetchall())
 
     def quarantined(self, partition: Partition, ids: Sequence[str], first: int, end: int) -> dict[int, list[QuarantinedRow]]:
         """The rows of the quarantine by offset, of these topic ids."""
@@ -143,6 +152,11 @@ class Evidence:
         """For the questions about one stretch."""
         with self._transaction(_STRETCH) as cursor:
             yield Snapshot(cursor)
+
+    def removed(self) -> dict[Partition, int]:
+        """How many rows retention has removed of each partition."""
+        with self._transaction(_STRETCH) as cursor:
+            return {Partition(topic, number): rows for topic, number, rows in cursor.execute(_REMOVED).fetchall()}
 
     def strays(self) -> Iterator[Finding]:
         """What belongs to no position at all, and events of the ledger without a row: questions to the whole database, in one snapshot."""

@@ -4,6 +4,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ AUTHORIZER = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 
 READER = f"reader_{uuid.uuid4().hex[:8]}"
 """A role that has audit_reader and nothing else: the only one that the command is given."""
+
+_MONTHS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit.audit_log'::regclass"
 
 BOOKS_WRITTEN = ("books", "consumer_position", "written")
 
@@ -528,6 +531,35 @@ class TestMeanwhile:
         assert done.exit_code == 0, done.output
         assert json.loads(done.stdout)["summary"]["written"] == 600
 
+    def test_what_retention_has_removed(self, kafka_broker: KafkaBroker, database: str, topic: str, tmp_path: Path) -> None:
+        """By its own records: rows, duplicates and a retry of a month that is gone; and a row of another month deleted by hand is found."""
+        place = Workplace(kafka_broker, database, topic)
+        old = (datetime.now(UTC) - timedelta(days=600)).strftime("%Y-%m-15T09:00:00Z")
+        gone = [event(occurred_at=old) for _ in range(20)]
+        late = EventEncoder(evolved_schema()).encode(event(occurred_at=old))
+        values = [*encoded(gone), *encoded(gone[:5]), late, *encoded(events(30))]
+        place.publish(values, partition=0)
+        place.drain()
+        schemas = schema_folder(tmp_path, evolved_schema())
+        retry = place.command("quarantine", "retry", "--all", "--yes", AUDIT_SCHEMA_DIR=schemas)
+        assert retry.returncode == 0, retry.stderr
+        removal = place.command("retention", "apply", "--yes", AUDIT_RETENTION="400 days")
+        assert removal.returncode == 0, removal.stderr
+        assert place.value("SELECT count(*) FROM audit.audit_log") == 30
+        settings = {**place.environment, "AUDIT_SCHEMA_DIR": schemas}
+        done = CliRunner().invoke(command, ["--json"], env=settings)
+        assert done.exit_code == 0, done.output
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("SET session_replication_role = replica")
+            for table in ("audit.audit_log", *(name for (name,) in place.query(_MONTHS))):
+                connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only")  # type: ignore[arg-type]
+            connection.execute("DELETE FROM audit.audit_log WHERE kafka_offset = 40")
+        done = CliRunner().invoke(command, ["--json"], env=settings)
+        assert done.exit_code == 9, done.output
+        found = [json.loads(line) for line in done.stdout.splitlines()[:-1]]
+        assert (found[0]["finding"], found[0]["offset"]) == ("missing", 40)
+        assert {each["finding"] for each in found[1:]} == {"books"}
+
     def run(self, place: Workplace, happens: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Finding], Reconciliation]:
         """A run while which something happens, after the ends of the partitions were asked for."""
         monkeypatch.setattr("consumer.operations.reconcile.STRETCH", 7)
@@ -540,7 +572,7 @@ class TestMeanwhile:
         with contextlib.closing(Evidence(lambda: connect(place.database))) as evidence:
             reader = PartitionReader(place.kafka.client)
             topics = Topics(place.kafka.client, [place.topic])
-            run = Reconciliation(evidence, topics, reader, decoder(), kept_from=0, tell=tell)
+            run = Reconciliation(evidence, topics, reader, decoder(), tell=tell)
             try:
                 return list(run.run(Scope())), run
             finally:

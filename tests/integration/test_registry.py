@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka.schema_registry import Schema
 
+from consumer.cli.exit_codes import ExitCode
 from consumer.core.errors import ConfigurationError, HostileSchemaError, TransientError
 from consumer.kafka.registry import BackgroundRegistry, SchemaRegistry
 from consumer.schemas import event_schema
@@ -124,6 +125,20 @@ def test_garbage_is_quarantined_beside_good_ones(place: Workplace, registry: Api
         f"the schema id {no_avro} is refused: it is no Avro schema",
     ]
     place.assert_complete(expected, quarantined=len(bad))
+
+
+def test_reconcile_reads_them_too(place: Workplace, registry: Apicurio, gate: Gate) -> None:
+    """Without the registry it would know none of the rows' messages; while it is down, nothing is said of them."""
+    number = registry.register(SCHEMA)
+    place.publish([confluent(number, value) for value in encoded(events(20))] + [confluent(999_999, message_value())])
+    place.drain()
+    done = place.command("reconcile")
+    assert done.returncode == 0, done.stdout + done.stderr
+    unset = place.command("reconcile", AUDIT_SCHEMA_REGISTRY_URL="")
+    assert unset.returncode == 9, unset.stdout + unset.stderr
+    assert unset.stdout.count("unreadable") == 20
+    gate.authorization = "another"
+    assert place.command("reconcile").returncode == ExitCode.REGISTRY
 
 
 def test_references_are_resolved(place: Workplace, registry: Apicurio) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from consumer.core.balance import Position, balance
 from consumer.core.canonical import canonical_json, content_hash
+from consumer.core.clock import month_of
 from consumer.core.errors import Rejected
 from consumer.core.events import AuditRecord, Partition
 from consumer.core.findings import Kind, Table
@@ -60,7 +61,7 @@ def stretch(
     """The whole of a small partition."""
     return Stretch(
         PARTITION, more.get("topic_id", "id"), 0, more.get("end", len(messages)), messages, rows, quarantined or {},
-        more.get("others", ()), more.get("kept_from", 0),
+        more.get("others", ()), more.get("gone", frozenset()),
     )  # fmt: skip
 
 
@@ -120,7 +121,7 @@ def test_an_event_older_than_the_retention_is_counted() -> None:
     """Its month has left, the ledger has forgotten it."""
     messages = delivered(SAMPLES[:1])
     seen = Seen()
-    assert compare(stretch(messages, {}, kept_from=NOW), {}, seen) == []
+    assert compare(stretch(messages, {}, gone={month_of(NOW)}), {}, seen) == []
     assert seen.retired == 1
 
 
@@ -194,7 +195,9 @@ def seen(**counts: Any) -> Seen:
         ({"quarantined": 2, "duplicates": 1}, {}, [("quarantined",), ("duplicates",)]),
         ({}, {"rows": 4, "retried": 1}, []),
         ({}, {"rows": 4}, [("written",)]),
-        ({}, {"rows": 2, "retired": 1}, []),
+        ({}, {"rows": 2, "removed": 1}, []),
+        ({}, {"rows": 2, "removed": 1, "retired": 2, "written": 2, "duplicates": 1}, []),  # of two deliveries of an event that is gone
+        ({}, {"rows": 2, "retired": 1, "written": 2}, [("written",)]),
         ({}, {"tombstones": 0}, []),  # may be among those that Kafka no longer has
         ({}, {"tombstones": 2}, [("tombstones",)]),
         ({"expired": 0, "gaps": 0, "skipped": 3}, {"verified": 10, "skipped": 3}, []),
