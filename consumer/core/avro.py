@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from consumer.core.avro_straight import compile_straight
 from consumer.core.avro_values import PRIMITIVES, MalformedDatumError, Read, read_block, read_long, read_null, read_string
 from consumer.core.errors import HostileSchemaError
 
@@ -27,10 +28,17 @@ def compile_reader(schema: Any) -> Callable[[bytes, int], Any]:
         HostileSchemaError: the schema could make a small datum cost unbounded time or memory, or is no schema.
     """
     read = _Compiler().reader(schema, "", 0)
+    straight = compile_straight(schema)
 
     def read_all(data: bytes, start: int) -> Any:
         place = start
         try:
+            try:
+                found = straight(data, start) if straight is not None else None
+            except UnicodeDecodeError:
+                found = None
+            if found is not None and found[1] == len(data):
+                return found[0]
             value, place = read(data, start)
         except (IndexError, struct.error):
             raise MalformedDatumError(len(data), "the bytes end inside a value") from None

@@ -9,16 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.core.avro import compile_reader
+from consumer.core.avro import _Compiler, compile_reader
+from consumer.core.avro_straight import compile_straight
 from consumer.core.avro_values import MalformedDatumError
 from consumer.core.decoding import strip_logical_types
 from consumer.core.errors import HostileSchemaError
+from consumer.core.framing import SINGLE_OBJECT_HEADER
+from consumer.core.samples import sample_events
 from consumer.schemas import event_schema
+from tests.bed.events import ENCODER
 from tests.property.strategies import values
 
 SCHEMA = strip_logical_types(event_schema())
 PARSED = fastavro.parse_schema(SCHEMA)
 READ = compile_reader(SCHEMA)
+RULE = _Compiler().reader(SCHEMA, "", 0)
+STRAIGHT: Any = compile_straight(SCHEMA)
 
 
 def _encoded(schema: Any, value: Any) -> bytes:
@@ -129,3 +135,45 @@ def test_hostile_schemas_are_refused(schema: Any) -> None:
     """Before anything is read with them."""
     with pytest.raises(HostileSchemaError):
         compile_reader(schema)
+
+
+@given(values(SCHEMA), st.data())
+def test_the_short_cut_takes_only_what_the_closures_take(value: Any, data: st.DataObject) -> None:
+    """Whole, changed, cut, and with more behind; what it does not take the closures read."""
+    raw = bytearray(_encoded(PARSED, value))
+    match data.draw(st.sampled_from(("whole", "changed", "cut", "longer"))):
+        case "changed":
+            raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+        case "cut":
+            del raw[data.draw(st.integers(0, len(raw) - 1)) :]
+        case "longer":
+            raw += b"\x00"
+    try:
+        found = STRAIGHT(bytes(raw), 0)
+    except (IndexError, UnicodeDecodeError, MalformedDatumError):
+        return
+    if found is not None and found[1] == len(raw):
+        assert found == RULE(bytes(raw), 0)
+
+
+@given(st.binary(max_size=200))
+def test_the_short_cut_on_random_bytes(raw: bytes) -> None:
+    """None of its errors is another one."""
+    with contextlib.suppress(IndexError, UnicodeDecodeError, MalformedDatumError):
+        STRAIGHT(raw, 0)
+
+
+def test_usual_events_take_the_short_cut() -> None:
+    """All samples; and names of a schema are no code."""
+    for sample in sample_events(200, seed=3, now=1_795_478_400_000_000):
+        assert STRAIGHT(ENCODER.encode(sample), SINGLE_OBJECT_HEADER) is not None
+    evil = {"type": "record", "name": "R", "fields": [{"name": "a'}, exit(), {'{v}", "type": "string"}]}
+    straight = compile_straight(evil)
+    assert straight is not None
+    assert straight(b"\x02x", 0) == ({"a'}, exit(), {'{v}": "x"}, 2)
+
+
+@pytest.mark.parametrize("schema", ["double", {"type": "map", "values": "string"}, {"type": "fixed", "name": "F", "size": 2}, _deep(20)])
+def test_what_has_no_short_cut(schema: Any) -> None:
+    """The closures read it."""
+    assert compile_straight(schema) is None
