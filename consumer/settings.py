@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,10 +15,12 @@ from pydantic import (
     DirectoryPath,
     Field,
     FilePath,
+    PrivateAttr,
     SecretStr,
     ValidationError,
 )
 
+from consumer.core.errors import ConfigurationError
 from consumer.setting_rules import contradictions
 from consumer.setting_sources import PREFIX, from_environment, from_file
 from consumer.setting_values import masked, parse_duration, parse_size, show_duration
@@ -121,6 +123,24 @@ class Settings(BaseModel):
     )
     schema_dir: DirectoryPath | None = Field(None, description="Folder with further writer schemas (*.avsc).")
 
+    _environ: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def from_environ(self, environ: Mapping[str, str]) -> Self:
+        """Remembers where they come from."""
+        self._environ = dict(environ)
+        return self
+
+    def again(self) -> "Settings":
+        """The settings as they are now: the files that they come from may have changed.
+
+        Raises:
+            ConfigurationError: they can't be used any more.
+        """
+        try:
+            return load_settings(self._environ)
+        except SettingsError as error:
+            raise ConfigurationError("settings: " + "; ".join(str(error).splitlines())) from error
+
     @property
     def kafka_topics(self) -> tuple[str, ...]:
         """The topics' names."""
@@ -199,7 +219,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     problems += contradictions(texts)
     if settings is None or problems:
         raise SettingsError("\n".join(sorted(problems)))
-    return settings
+    return settings.from_environ(environ)
 
 
 def _resolved(source: Mapping[str, str], place: str, problems: list[str]) -> dict[str, str]:

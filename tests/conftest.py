@@ -3,6 +3,7 @@
 from tests.bed.kafka import kafka_broker, kafka_proxy, new_topic, topic
 from tests.bed.kafka_cluster import kafka_cluster
 from tests.bed.postgres import any_database, any_postgres, database, oldest_postgres, postgres, postgres_proxy
+from tests.bed.secured_kafka import secured_kafka
 
 __all__ = [
     "any_database",
@@ -15,5 +16,6 @@ __all__ = [
     "oldest_postgres",
     "postgres",
     "postgres_proxy",
+    "secured_kafka",
     "topic",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from consumer.cli.exit_codes import ExitCode
 from consumer.cli.output import print_table
 from consumer.cli.wiring import database_connector, make_decoder
 from consumer.core.errors import TransientError
+from consumer.kafka.failures import expiry_of
 from consumer.kafka.topics import Topics
 from consumer.postgres import reading
 from consumer.postgres.connection import Connection
@@ -82,8 +84,18 @@ def _privileges(connect: Callable[[], Connection], what: str, question: str, rem
 
 
 def _kafka(settings: Settings) -> list[Finding]:
+    client = settings.kafka_client_config()
+    findings = []
+    if expired := expiry_of(client):
+        findings.append(Finding("certificate", expired, "get a new one"))
+    topics = Topics(client, settings.kafka_topics, settings.kafka_group_id)
     try:
-        partitions = Topics(settings.kafka_client_config(), settings.kafka_topics).partitions()
+        partitions = topics.partitions()
     except TransientError as error:
-        return [Finding("Kafka", str(error), "check AUDIT_KAFKA_BOOTSTRAP_SERVERS, the topic and its ACLs")]
-    return [Finding(f"topic {name}", f"{sum(each.topic == name for each in partitions)} partitions") for name in settings.kafka_topics]
+        return [*findings, Finding("Kafka", str(error), "check AUDIT_KAFKA_BOOTSTRAP_SERVERS, the topic and its ACLs")]
+    counts = Counter(partition.topic for partition in partitions)
+    findings += [Finding(f"topic {name}", f"{counts[name]} partitions") for name in settings.kafka_topics]
+    if topics.refused:
+        found, _, remedy = topics.refused.partition("; grant it: ")
+        findings.append(Finding("ACL", found, remedy))
+    return findings

@@ -6,14 +6,17 @@ position moves on, so callbacks catch everything, and a failure rebuilds the cli
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from consumer.core.errors import FatalSourceError, SourceFailedError
+from consumer.core.errors import ConfigurationError, FatalSourceError, SourceFailedError
 from consumer.core.events import Message, Partition
-from consumer.kafka.topics import PartitionRange, Topics, refused_settings
+from consumer.kafka.credentials import Credentials
+from consumer.kafka.failures import MISSING_RIGHT, Silence, refused_settings
+from consumer.kafka.topics import PartitionRange, Topics
 
 _HARMLESS = (KafkaError._MAX_POLL_EXCEEDED, KafkaError._PARTITION_EOF)  # noqa: SLF001 - the client's own codes begin so
 _FATAL = KafkaError._FATAL  # noqa: SLF001
@@ -37,6 +40,7 @@ def consumer_config(client: Mapping[str, Any], *, group_id: str, group_protocol:
         "fetch.max.bytes": 4_194_304,
         "fetch.queue.backoff.ms": 20,
         "allow.auto.create.topics": False,
+        "topic.metadata.refresh.interval.ms": 30_000,
         "max.poll.interval.ms": max(300_000, int(session_timeout * 1000)),  # the client refuses a shorter one
     }
     if group_protocol == "classic":  # the consumer protocol leaves these to the broker, and refuses them
@@ -53,16 +57,21 @@ class KafkaSource:
         config: as `consumer_config` makes it.
         topics: the topics to read, and who answers questions about them.
         report: where noteworthy events go.
+        credentials: says when passwords and certificates are others; None: never.
     """
 
-    def __init__(self, config: Mapping[str, Any], topics: Topics, report: Report) -> None:
+    def __init__(self, config: Mapping[str, Any], topics: Topics, report: Report, credentials: Credentials | None = None) -> None:
         self._config = dict(config)
         self._report = report
+        self._credentials = credentials
+        self._silence = Silence(self._config)
         self.topics = topics
         self.before_revoke: Callable[[], None] = lambda: None
         """Called inside the callback before partitions are given up: the time to finish a write."""
         self._trouble: str | None = None
         self._unreachable_since: int | None = None  # how many questions had been asked of the brokers then
+        self._refused_since: int | None = None  # likewise, when a right was missing
+        self._was_refused = False
         self._open()
 
     def _open(self) -> None:
@@ -96,14 +105,18 @@ class KafkaSource:
     def trouble(self) -> str | None:
         """What keeps messages from coming, as far as the client says it.
 
-        None after a message came; brokers that were out of reach need only answer a later question, for there may be no message to come.
+        None after a message came. Brokers that were out of reach, or refused something, need only answer a later question, for there
+        may be no message to come.
         """
-        if self._unreachable_since is None:
-            return self._trouble
-        if self.topics.answered > self._unreachable_since:
+        answered = self.topics.answered
+        if self._unreachable_since is not None:
+            if answered <= self._unreachable_since:
+                return self._silence.text
             self._unreachable_since = None
-            return self._trouble
-        return "Kafka: no broker answers"
+            self._silence.end()
+        if self._refused_since is not None and answered > self._refused_since:  # the topics know better from now on
+            self._refused_since = self._trouble = None
+        return self.topics.refused or self._trouble
 
     @property
     def assigned(self) -> frozenset[Partition]:
@@ -144,9 +157,11 @@ class KafkaSource:
         """What has arrived, at most `max_messages`; waits up to `timeout` seconds (at most half a second) for the first one.
 
         Raises:
-            SourceFailedError: messages may be lost inside the client: rebuild it.
+            SourceFailedError: messages may be lost inside the client, or it must take other credentials: rebuild it.
             FatalSourceError: the client is dead.
         """
+        self._take_credentials()
+        self._look_again()
         try:
             first = self._consumer.poll(min(timeout, 0.5))
             messages: list[KafkaMessage] = []
@@ -166,7 +181,8 @@ class KafkaSource:
         if any(message.error() is not None for message in messages):
             messages = [message for message in messages if not self._is_error(message)]
         if messages:
-            self._trouble = self._unreachable_since = None
+            self._trouble = self._unreachable_since = self._refused_since = None
+            self._silence.end()
             if self._unsettled:
                 messages = [each for each in messages if Partition(each.topic() or "", each.partition() or 0) in self._started]
         return messages  # type: ignore[return-value] # the client's stubs take headers for a list of any pairs
@@ -209,6 +225,31 @@ class KafkaSource:
             except KafkaException as error:
                 self._report("offset commit failed", error=error.args[0].name())
 
+    def _take_credentials(self) -> None:
+        """Goes on with changed credentials. A client can change its password; with another certificate it must be another client."""
+        change = self._credentials.change() if self._credentials is not None else None
+        if change is None:
+            return
+        try:
+            self.topics.renew(change.client)
+        except ConfigurationError as error:  # a certificate without its new key, perhaps: the rest is still being written
+            self._report("credentials refused", error=str(error))
+            return
+        self._config.update(change.client)
+        self._silence.client = self._config
+        self._report("credentials taken")
+        if not change.in_place:
+            raise SourceFailedError("other credentials")
+        self._consumer.set_sasl_credentials(change.client["sasl.username"], change.client["sasl.password"])
+
+    def _look_again(self) -> None:
+        """A member that could not see its topic would look for it again after minutes: once the right is there, it is told to."""
+        was_refused, self._was_refused = self._was_refused, self.topics.refused is not None
+        if was_refused and not self._was_refused and not self._assigned:
+            for name in self.topics.names:
+                with suppress(KafkaException):
+                    self._consumer.list_topics(name, timeout=1.0)
+
     def _switch(self, call: Callable[[list[TopicPartition]], None]) -> None:
         places = [TopicPartition(*partition) for partition in self._started]
         try:
@@ -222,8 +263,11 @@ class KafkaSource:
             return self._died(error)
         return SourceFailedError(error.name())
 
-    def _died(self, error: KafkaError) -> FatalSourceError:
+    def _died(self, error: KafkaError) -> Exception:
         self._dead = True
+        # The consumer protocol's client dies of a right that is taken away, and does not say so by a code.
+        if self.topics.group_is_refused():
+            return SourceFailedError("the right to the group was taken away")
         return FatalSourceError(error.name())
 
     def _is_error(self, message: KafkaMessage) -> bool:
@@ -237,6 +281,8 @@ class KafkaSource:
             self.unsettle(Partition(message.topic() or "", message.partition() or 0))
         elif error.code() not in _HARMLESS:
             self._trouble = f"Kafka: {error.name()}"
+            if error.code() in MISSING_RIGHT:
+                self._refused_since = self.topics.questions
         self._report("consumer error", error=error.name(), topic=message.topic(), partition=message.partition())
         return True
 
@@ -289,7 +335,7 @@ class KafkaSource:
     def _on_error(self, error: KafkaError) -> None:
         try:
             self._report("client error", error=error.name())
-            if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+            if self._silence.hear(error):
                 self._unreachable_since = self.topics.questions
         except BaseException as failure:  # noqa: BLE001 - as above
             self._failure = failure

@@ -12,6 +12,7 @@ from consumer.observe.metrics import WorkerMetrics
 
 _WARNINGS = {
     "consumer rebuilt",
+    "credentials refused",
     "consumer error",
     "client error",
     "offset commit failed",
