@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -61,6 +62,13 @@ Topics = Annotated[tuple[str, ...], _when_text(_topics)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 _LOWER = _when_text(str.lower)
 _UPPER = _when_text(str.upper)
+
+
+@dataclass
+class _Origin:
+    """Where settings come from, which is no part of what they say: settings that say the same are equal."""
+
+    environ: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class Settings(BaseModel):
@@ -123,11 +131,11 @@ class Settings(BaseModel):
     )
     schema_dir: DirectoryPath | None = Field(None, description="Folder with further writer schemas (*.avsc).")
 
-    _environ: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _origin: _Origin = PrivateAttr(default_factory=_Origin)
 
     def from_environ(self, environ: Mapping[str, str]) -> Self:
         """Remembers where they come from."""
-        self._environ = dict(environ)
+        self._origin.environ = dict(environ)
         return self
 
     def again(self) -> "Settings":
@@ -137,7 +145,7 @@ class Settings(BaseModel):
             ConfigurationError: they can't be used any more.
         """
         try:
-            return load_settings(self._environ)
+            return load_settings(self._origin.environ)
         except SettingsError as error:
             raise ConfigurationError("settings: " + "; ".join(str(error).splitlines())) from error
 

@@ -2,6 +2,7 @@
 
 from tests.bed.kafka import kafka_broker, kafka_proxy, new_topic, topic
 from tests.bed.kafka_cluster import kafka_cluster
+from tests.bed.pgbouncer import pgbouncer
 from tests.bed.postgres import any_database, any_postgres, database, oldest_postgres, postgres, postgres_proxy
 from tests.bed.secured_kafka import secured_kafka
 
@@ -14,6 +15,7 @@ __all__ = [
     "kafka_proxy",
     "new_topic",
     "oldest_postgres",
+    "pgbouncer",
     "postgres",
     "postgres_proxy",
     "secured_kafka",

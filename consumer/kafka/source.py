@@ -15,8 +15,9 @@ from confluent_kafka import Message as KafkaMessage
 from consumer.core.errors import ConfigurationError, FatalSourceError, SourceFailedError
 from consumer.core.events import Message, Partition
 from consumer.kafka.credentials import Credentials
-from consumer.kafka.failures import MISSING_RIGHT, Silence, refused_settings
+from consumer.kafka.failures import refused_settings
 from consumer.kafka.topics import PartitionRange, Topics
+from consumer.kafka.trouble import Trouble
 
 _HARMLESS = (KafkaError._MAX_POLL_EXCEEDED, KafkaError._PARTITION_EOF)  # noqa: SLF001 - the client's own codes begin so
 _FATAL = KafkaError._FATAL  # noqa: SLF001
@@ -64,13 +65,10 @@ class KafkaSource:
         self._config = dict(config)
         self._report = report
         self._credentials = credentials
-        self._silence = Silence(self._config)
         self.topics = topics
         self.before_revoke: Callable[[], None] = lambda: None
         """Called inside the callback before partitions are given up: the time to finish a write."""
-        self._trouble: str | None = None
-        self._unreachable_since: int | None = None  # how many questions had been asked of the brokers then
-        self._refused_since: int | None = None  # likewise, when a right was missing
+        self._trouble = Trouble(self._config, topics)
         self._was_refused = False
         self._open()
 
@@ -103,20 +101,8 @@ class KafkaSource:
 
     @property
     def trouble(self) -> str | None:
-        """What keeps messages from coming, as far as the client says it.
-
-        None after a message came. Brokers that were out of reach, or refused something, need only answer a later question, for there
-        may be no message to come.
-        """
-        answered = self.topics.answered
-        if self._unreachable_since is not None:
-            if answered <= self._unreachable_since:
-                return self._silence.text
-            self._unreachable_since = None
-            self._silence.end()
-        if self._refused_since is not None and answered > self._refused_since:  # the topics know better from now on
-            self._refused_since = self._trouble = None
-        return self.topics.refused or self._trouble
+        """What keeps messages from coming, as far as it is known; None where nothing does."""
+        return self._trouble.text
 
     @property
     def assigned(self) -> frozenset[Partition]:
@@ -181,8 +167,7 @@ class KafkaSource:
         if any(message.error() is not None for message in messages):
             messages = [message for message in messages if not self._is_error(message)]
         if messages:
-            self._trouble = self._unreachable_since = self._refused_since = None
-            self._silence.end()
+            self._trouble.end()
             if self._unsettled:
                 messages = [each for each in messages if Partition(each.topic() or "", each.partition() or 0) in self._started]
         return messages  # type: ignore[return-value] # the client's stubs take headers for a list of any pairs
@@ -236,7 +221,7 @@ class KafkaSource:
             self._report("credentials refused", error=str(error))
             return
         self._config.update(change.client)
-        self._silence.client = self._config
+        self._trouble.renew(self._config)
         self._report("credentials taken")
         if not change.in_place:
             raise SourceFailedError("other credentials")
@@ -266,7 +251,7 @@ class KafkaSource:
     def _died(self, error: KafkaError) -> Exception:
         self._dead = True
         # The consumer protocol's client dies of a right that is taken away, and does not say so by a code.
-        if self.topics.group_is_refused():
+        if self._config["group.protocol"] == "consumer" and self.topics.group_is_refused():
             return SourceFailedError("the right to the group was taken away")
         return FatalSourceError(error.name())
 
@@ -280,9 +265,7 @@ class KafkaSource:
         if error.code() == _NO_OFFSET:
             self.unsettle(Partition(message.topic() or "", message.partition() or 0))
         elif error.code() not in _HARMLESS:
-            self._trouble = f"Kafka: {error.name()}"
-            if error.code() in MISSING_RIGHT:
-                self._refused_since = self.topics.questions
+            self._trouble.come(error)
         self._report("consumer error", error=error.name(), topic=message.topic(), partition=message.partition())
         return True
 
@@ -335,7 +318,6 @@ class KafkaSource:
     def _on_error(self, error: KafkaError) -> None:
         try:
             self._report("client error", error=error.name())
-            if self._silence.hear(error):
-                self._unreachable_since = self.topics.questions
+            self._trouble.hear(error)
         except BaseException as failure:  # noqa: BLE001 - as above
             self._failure = failure

@@ -31,6 +31,9 @@ _MODULE = "org.apache.kafka.common.security"
 TOPIC, GROUP = ResourceType.TOPIC, ResourceType.GROUP
 READ, DESCRIBE, WRITE = AclOperation.READ, AclOperation.DESCRIBE, AclOperation.WRITE
 
+LOGIN_LASTS = 2.0
+"""Seconds after which a connection must log in again (SASL)."""
+
 
 class SecuredKafka(KafkaBroker):
     """One node with ACLs.
@@ -67,8 +70,7 @@ class SecuredKafka(KafkaBroker):
                 ),
                 "listener.name.sasl.oauthbearer.sasl.oauthbearer.jwks.endpoint.url": keys,
                 "listener.name.sasl.oauthbearer.sasl.oauthbearer.expected.audience": "kafka",
-                # A refused login is answered at once; the default delays it only where this is set.
-                "connection.failed.authentication.delay.ms": "100",
+                "listener.name.sasl.connections.max.reauth.ms": str(int(LOGIN_LASTS * 1000)),
             },
             listeners={"MUTUAL": self._mutual, "SASL": self._sasl},
             java=[f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={keys}"],

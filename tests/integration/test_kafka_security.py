@@ -1,15 +1,17 @@
 """A broker that lets nobody do anything without a right: every way to log in, rights that are missing, secrets that change."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.bed.certificates import Certificates
 from tests.bed.events import encoded, events
 from tests.bed.health import Health
-from tests.bed.secured_kafka import DESCRIBE, GROUP, READ, TOPIC, SecuredKafka
+from tests.bed.secured_kafka import DESCRIBE, GROUP, LOGIN_LASTS, READ, TOPIC, SecuredKafka
 from tests.bed.worker import Workplace, wait_until
 
 SECURITY = "AUDIT_KAFKA_SECURITY_"
@@ -65,6 +67,19 @@ class Secured(Workplace):
             f"{SECURITY}OAUTH_CLIENT_ID": self.principal,
             f"{SECURITY}OAUTH_CLIENT_SECRET_FILE": self.file("secret", secret),
         }
+
+    def change_secret(self) -> None:
+        """Another password, certificate or client's secret, in the file and on the other side."""
+        if (self.folder / "password").exists():
+            self.file("password", "another")
+            self.kafka.user("another", self.principal)
+        elif (self.folder / "secret").exists():
+            self.kafka.tokens.secrets[self.principal] = "another"
+            self.file("secret", "another")
+        else:
+            certificate, key = self.kafka.certificates.issue(self.principal.removeprefix("CN="))
+            self.file("worker.pem", certificate.read_text())
+            self.file("worker.key", key.read_text())
 
     def allow(self) -> None:
         """All the rights that a worker needs."""
@@ -177,10 +192,48 @@ class TestRefused:
         place.kafka.user("another", place.principal)
         expected = place.send(5)
         with place.worker(**settings, **health.settings) as process:
-            wait_until(lambda: "SASL_PASSWORD" in health.reasons or "SASL_USERNAME and _PASSWORD" in health.reasons, "the reason")
-            assert "SCRAM" in health.reasons
+            wait_until(lambda: "check AUDIT_KAFKA_SECURITY_SASL_USERNAME and _PASSWORD" in health.reasons, "the reason")
+            assert password not in health.reasons
             assert health.live == 200
             place.kafka.user(password, place.principal)
+            wait_until(lambda: place.written() == 5 and health.ready, "it works")
+            assert process.poll() is None
+        place.assert_complete(expected)
+
+    def test_an_authority_that_we_do_not_trust(self, place: Secured, health: Health, tmp_path: Path) -> None:
+        """Mended in the file, as when the broker's authority has changed."""
+        settings = place.by_password()
+        place.allow()
+        (tmp_path / "other").mkdir()
+        settings["AUDIT_KAFKA_SECURITY_CA_FILE"] = place.file("ca.pem", Certificates(tmp_path / "other").authority.read_text())
+        expected = place.send(5)
+        with place.worker(**settings, **health.settings) as process:
+            wait_until(lambda: "check AUDIT_KAFKA_SECURITY_CA_FILE" in health.reasons, "the reason")
+            assert "certificate verify failed" in health.reasons
+            assert health.live == 200
+            done = place.command("check", "--json", **settings)
+            assert "check AUDIT_KAFKA_SECURITY_CA_FILE" in done.stdout
+            place.file("ca.pem", place.kafka.certificates.authority.read_text())
+            wait_until(lambda: place.written() == 5 and health.ready, "it works")
+            assert process.poll() is None
+        place.assert_complete(expected)
+
+    def test_a_certificate_that_has_expired(self, place: Secured, health: Health) -> None:
+        """The broker says only that it knows no such certificate. Mended by new files, of which the key comes last."""
+        settings = place.by_certificate()
+        place.allow()
+        name = place.principal.removeprefix("CN=")
+        old, key = place.kafka.certificates.issue(name, days=0)
+        place.file("worker.pem", old.read_text())
+        place.file("worker.key", key.read_text())
+        expected = place.send(5)
+        with place.worker(log=place.folder / "log", **settings, **health.settings) as process:
+            wait_until(lambda: "the certificate of AUDIT_KAFKA_SECURITY_CERTIFICATE_FILE expired at" in health.reasons, "the reason")
+            assert health.live == 200
+            certificate, key = place.kafka.certificates.issue(name)
+            place.file("worker.pem", certificate.read_text())
+            wait_until(lambda: "credentials refused" in (place.folder / "log").read_text(), "a certificate without its key")
+            place.file("worker.key", key.read_text())
             wait_until(lambda: place.written() == 5 and health.ready, "it works")
             assert process.poll() is None
         place.assert_complete(expected)
@@ -189,20 +242,21 @@ class TestRefused:
 class TestRotation:
     """Secrets are changed while the worker runs, and nobody restarts it."""
 
-    def test_a_password(self, place: Secured, health: Health, tmp_path: Path) -> None:
-        """First the file, as a secret is rolled out; then the broker, whose connections are all cut by its restart."""
-        settings = place.by_password()
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_secret(self, place: Secured, health: Health, way: Way) -> None:
+        """Every way of logging in takes the new one; the old one is worth nothing any more."""
+        settings = way(place)
         place.allow()
-        log = tmp_path / "log"
+        log = place.folder / "log"
         with place.worker(log=log, **settings, **health.settings) as process:
             expected = place.send(5)
             wait_until(lambda: place.written() == 5 and health.ready, "it works")
-            place.file("password", "another")
-            place.kafka.user("another", place.principal)
+            place.change_secret()
             wait_until(lambda: "credentials taken" in log.read_text(), "the worker has read it")
-            place.kafka.restart()
-            expected += place.send(5)
-            wait_until(lambda: place.written() == 10 and health.ready, "it works again")
+            proven = time.monotonic() + 2 * LOGIN_LASTS  # each connection has had to log in with the new one by then
+            while time.monotonic() < proven:
+                expected += place.send(1)
+                wait_until(lambda: place.written() == len(expected) and health.ready, "messages go on")  # noqa: B023 - called at once
             assert process.poll() is None
-            assert "consumer rebuilt" not in log.read_text()
+            assert ("consumer rebuilt" in log.read_text()) == (way is not Secured.by_password)
         place.assert_complete(expected)
