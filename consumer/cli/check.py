@@ -12,7 +12,7 @@ from consumer.cli.exit_codes import ExitCode
 from consumer.cli.output import print_table
 from consumer.cli.wiring import database_connector, make_decoder
 from consumer.core.errors import TransientError
-from consumer.kafka.failures import expiry_of
+from consumer.kafka.failures import GRANT, expiry_of
 from consumer.kafka.topics import Topics
 from consumer.postgres import reading
 from consumer.postgres.connection import Connection
@@ -90,12 +90,17 @@ def _kafka(settings: Settings) -> list[Finding]:
         findings.append(Finding("certificate", expired, "get a new one"))
     topics = Topics(client, settings.kafka_topics, settings.kafka_group_id)
     try:
-        partitions = topics.partitions()
+        partitions = topics.partitions(group_too=True)
     except TransientError as error:
-        return [*findings, Finding("Kafka", str(error), "check AUDIT_KAFKA_BOOTSTRAP_SERVERS, the topic and its ACLs")]
+        return [*findings, _refusal(str(error))]
     counts = Counter(partition.topic for partition in partitions)
     findings += [Finding(f"topic {name}", f"{counts[name]} partitions") for name in settings.kafka_topics]
-    if topics.refused:
-        found, _, remedy = topics.refused.partition("; grant it: ")
-        findings.append(Finding("ACL", found, remedy))
-    return findings
+    return [*findings, _refusal(topics.refused)] if topics.refused else findings
+
+
+def _refusal(reason: str) -> Finding:
+    """The brokers' answer; where a right is missing, with the command that grants it."""
+    found, _, command = reason.partition(GRANT)
+    if command:
+        return Finding("ACL", found, command)
+    return Finding("Kafka", found, "check AUDIT_KAFKA_BOOTSTRAP_SERVERS, the topic and its ACLs")

@@ -12,6 +12,8 @@ from confluent_kafka.admin import AclOperation
 from consumer.core.errors import ConfigurationError, TransientError
 
 UNANSWERED = "Kafka: no broker answers"
+GRANT = "; grant it: "
+"""Between what is missing and the command that grants it."""
 MISSING_RIGHT = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -35,7 +37,7 @@ class Rights:
 
     def missing(self, kind: str, name: str) -> ConfigurationError:
         """The right to read is not there. It is the only one that a worker needs, since Describe comes with it."""
-        return ConfigurationError(f"Kafka: no right to read {kind} {name}; grant it: {self.grant(kind, name)}")
+        return ConfigurationError(f"Kafka: no right to read {kind} {name}{GRANT}{self.grant(kind, name)}")
 
     def grant(self, kind: str, name: str) -> str:
         """The command, to be run by somebody who may."""

@@ -40,7 +40,7 @@ class Topics:
         self._group = group
         self.refused: str | None = None
         """What the brokers last refused, and the remedy."""
-        self._group_refused = False
+        self._group_refused: str | None = None
         self.renew(config)
         self.questions = 0
         """How many were asked so far."""
@@ -68,19 +68,19 @@ class Topics:
         except KafkaException as error:
             raise refused_settings(error) from error
 
-    def partitions(self) -> dict[Partition, str]:
-        """Every partition of the topics, with its topic's id.
+    def partitions(self, *, group_too: bool = False) -> dict[Partition, str]:
+        """Every partition of the topics, with its topic's id; `group_too` waits for what the group's coordinator says of our right, too.
 
         Raises:
             TransientError: no answer, or a topic that does not exist (yet); ConfigurationError where a right is missing.
         """
-        found = self._answers(self._ask())
+        found = self._answers(self._ask(group_too=group_too))
         return {Partition(name, part.id): str(topic.topic_id) for name, topic in found.items() for part in topic.partitions}
 
     def changed_ids(self) -> dict[str, str] | None:
         """The topics' ids by name, asked without waiting: None until the answer to an earlier call has come."""
         if self._asked is None:
-            self._asked = self._ask()
+            self._asked = self._ask(group_too=True)
             self._open_question = self.questions
             return None
         if not all(future.done() for future in self._asked.values()):
@@ -113,10 +113,10 @@ class Topics:
     def group_is_refused(self) -> bool:
         """Whether a broker says that we may not read the group."""
         try:
-            self.partitions()
+            self.partitions(group_too=True)
         except TransientError:
             return False
-        return self._group_refused
+        return self._group_refused is not None
 
     def _replace_client(self, error: TransientError) -> None:
         """A client that has lost a broker (one of three, killed) was seen to time out for ever, where a new one is answered."""
@@ -124,11 +124,12 @@ class Topics:
             self._admin = self._client(self._config, self._silence)
             self._asked = None
 
-    def _ask(self) -> dict[str, Any]:
+    def _ask(self, *, group_too: bool) -> dict[str, Any]:
         self.questions += 1
+        self._admin.poll(0)  # what it says of its connections would pile up
         about_topics = self._admin.describe_topics(TopicCollection(self.names), include_authorized_operations=True, request_timeout=TIMEOUT)
         asked: dict[str, Any] = dict(about_topics)  # a copy, for the client goes through its own
-        if self._group is not None:
+        if self._group is not None and group_too:
             about_group = self._admin.describe_consumer_groups([self._group], include_authorized_operations=True, request_timeout=TIMEOUT)
             asked[_GROUP] = about_group[self._group]
         return asked
@@ -145,10 +146,8 @@ class Topics:
             raise
         refused = [self._rights.refused("topic", name, topic.authorized_operations) for name, topic in answers.items()]
         if group is not None:
-            about_group = self._refused_group(group)
-            self._group_refused = about_group is not None
-            refused.append(about_group)
-        self._heard(question, next(filter(None, refused), None))
+            self._group_refused = self._refused_group(group)
+        self._heard(question, next(filter(None, [*refused, self._group_refused]), None))
         return answers
 
     def _answer(self, future: Any, kind: str, name: str) -> Any:
@@ -161,14 +160,14 @@ class Topics:
             raise TransientError(self._unanswered("Kafka: no answer to a question about the topics")) from error
 
     def _refused_group(self, future: Any) -> str | None:
-        """Only a broker that coordinates the group can say; without one this says nothing."""
+        """Only a broker that coordinates the group can say; without one it is as it was."""
         group = str(self._group)
         try:
             return self._rights.refused("group", group, self._answer(future, "group", group).authorized_operations)
         except ConfigurationError as error:
             return str(error)
         except TransientError:
-            return self.refused if self._group_refused else None
+            return self._group_refused
 
     def _heard(self, question: int | None, refused: str | None) -> None:
         self.answered = max(self.answered, self.questions if question is None else question)
@@ -201,7 +200,7 @@ class Topics:
 class TopicsWithoutIds(Topics):
     """For brokers that have no topic ids, such as the demo's: a topic made anew can't be told from the old one there."""
 
-    def partitions(self) -> dict[Partition, str]:
+    def partitions(self, *, group_too: bool = False) -> dict[Partition, str]:  # noqa: ARG002 - nobody asks about rights there
         """Every partition of the topics, with an empty id."""
         try:
             found = self._admin.list_topics(timeout=TIMEOUT).topics

@@ -3,7 +3,9 @@
 The test itself enters by the plain listener as the super user.
 """
 
+import shlex
 import shutil
+import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -111,6 +113,14 @@ class SecuredKafka(KafkaBroker):
         ]
         for future in self.admin.create_acls(bindings).values():
             future.result(30)
+
+    def run_acls(self, command: str) -> None:
+        """Runs a `kafka-acls.sh` command to the letter, but by the super user's listener."""
+        program, option, _, *words = shlex.split(command)
+        assert (program, option) == ("kafka-acls.sh", "--bootstrap-server")
+        tool = self._java("org.apache.kafka.tools.AclCommand", option, self.bootstrap_servers, *words)
+        done = subprocess.run(tool, check=False, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def disallow(self, principal: str, kind: ResourceType = ResourceType.ANY, name: str | None = None) -> None:
         """Takes rights away: all that fit."""

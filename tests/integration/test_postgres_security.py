@@ -99,26 +99,12 @@ class TestLogin:
             place.publish(encoded(expected[10:]))
             wait_until(lambda: f'password authentication failed for user "{role}"' in health.reasons, "not ready, with the reason")
             assert health.live == 200
+            file.write_text("")
+            wait_until(lambda: "PASSWORD_FILE" in health.reasons and "is empty" in health.reasons, "the file is being written")
             file.write_text("second\n")
             wait_until(lambda: place.written() == 20 and health.ready, "it works again")
             assert process.poll() is None
         place.assert_complete(expected)
-
-    def test_a_file_that_is_being_written(self, place: Workplace, secured: Secured, health: Health, tmp_path: Path) -> None:
-        """Empty for a moment: held, with the reason."""
-        role = secured.role("by_password")
-        secured.run(f"ALTER ROLE {role} PASSWORD 'first'")
-        file = tmp_path / "password"
-        file.write_text("first\n")
-        settings = {"AUDIT_DATABASE_URL": secured.url(place.database, role), "AUDIT_DATABASE_PASSWORD_FILE": str(file)}
-        with place.worker(**settings, **health.settings):
-            wait_until(lambda: health.ready, "it works")
-            file.write_text("")
-            place.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", role)
-            wait_until(lambda: "PASSWORD_FILE" in health.reasons and "is empty" in health.reasons, "not ready, with the reason")
-            assert health.live == 200
-            file.write_text("first\n")
-            wait_until(lambda: health.ready, "ready again")
 
     def test_a_certificate(self, place: Workplace, secured: Secured) -> None:
         """The role is the certificate's name."""

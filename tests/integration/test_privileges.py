@@ -162,11 +162,10 @@ def test_every_statement_on_every_table(member: tuple[str, "psycopg.Connection[A
     assert not wrong
 
 
-@pytest.mark.parametrize("statement", ELSEWHERE)
-def test_nothing_else(member: tuple[str, "psycopg.Connection[Any]"], statement: str) -> None:
+def test_nothing_else(member: tuple[str, "psycopg.Connection[Any]"]) -> None:
     """Neither another role's rights, nor an object, nor a file of the server."""
     _, connection = member
-    assert _is_refused(connection, statement, nobody_may=True)
+    assert not [statement for statement in ELSEWHERE if not _is_refused(connection, statement, nobody_may=True)]
 
 
 def test_nobody_can_give_rights_away(member: tuple[str, "psycopg.Connection[Any]"]) -> None:
