@@ -148,8 +148,8 @@ MUTATIONS = (
         (
             (
                 "consumer/kafka/source.py",
-                '        if self._config["group.protocol"] == "consumer" and self.topics.group_is_refused():\n',
-                "        if False:\n",
+                "            if self._group.refused:\n",
+                "            if False:\n",
             ),
         ),
         "tests/integration/test_kafka_security.py::TestMissingRight::test_taken_away[ResourceType.GROUP-consumer]",

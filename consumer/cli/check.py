@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from consumer.cli.output import print_table
 from consumer.cli.wiring import database_connector, make_decoder
 from consumer.core.errors import TransientError
 from consumer.kafka.failures import GRANT, expiry_of
+from consumer.kafka.group_right import GroupRight
 from consumer.kafka.topics import Topics
 from consumer.postgres import reading
 from consumer.postgres.connection import Connection
@@ -88,14 +90,16 @@ def _kafka(settings: Settings) -> list[Finding]:
     findings = []
     if expired := expiry_of(client):
         findings.append(Finding("certificate", expired, "get a new one"))
-    topics = Topics(client, settings.kafka_topics, settings.kafka_group_id)
+    topics = Topics(client, settings.kafka_topics)
     try:
-        partitions = topics.partitions(group_too=True)
+        partitions = topics.partitions()
     except TransientError as error:
         return [*findings, _refusal(str(error))]
     counts = Counter(partition.topic for partition in partitions)
     findings += [Finding(f"topic {name}", f"{counts[name]} partitions") for name in settings.kafka_topics]
-    return [*findings, _refusal(topics.refused)] if topics.refused else findings
+    group = GroupRight({**client, "group.id": settings.kafka_group_id}, settings.kafka_topics[0], time.monotonic)
+    group.ask()
+    return [*findings, *(_refusal(refused) for refused in (topics.refused, group.refused) if refused)]
 
 
 def _refusal(reason: str) -> Finding:

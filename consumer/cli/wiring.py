@@ -95,7 +95,7 @@ def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topi
     )
     try:
         credentials = Credentials(client, lambda: settings.again().kafka_client_config(), time.monotonic, observer.event)
-        source = KafkaSource(config, topics(client, settings.kafka_topics, settings.kafka_group_id), observer.event, credentials)
+        source = KafkaSource(config, topics(client, settings.kafka_topics), observer.event, credentials)
     except ConfigurationError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
     store = BackgroundStore(PostgresStore(database_connector(settings), now_micros))

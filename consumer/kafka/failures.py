@@ -28,12 +28,10 @@ class Rights:
 
     Args:
         client: settings of the connection.
-        group: the consumer group.
     """
 
-    def __init__(self, client: Mapping[str, Any], group: str | None = None) -> None:
+    def __init__(self, client: Mapping[str, Any]) -> None:
         self._client = dict(client)
-        self.group = group
 
     def missing(self, kind: str, name: str) -> ConfigurationError:
         """The right to read is not there. It is the only one that a worker needs, since Describe comes with it."""

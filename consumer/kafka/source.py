@@ -5,6 +5,7 @@ position moves on, so callbacks catch everything, and a failure rebuilds the cli
 `auto.offset.reset` would jump silently, so it is `error`, and the worker decides where to go on.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -16,6 +17,7 @@ from consumer.core.errors import ConfigurationError, FatalSourceError, SourceFai
 from consumer.core.events import Message, Partition
 from consumer.kafka.credentials import Credentials
 from consumer.kafka.failures import refused_settings
+from consumer.kafka.group_right import GroupRight
 from consumer.kafka.topics import PartitionRange, Topics
 from consumer.kafka.trouble import Trouble
 
@@ -68,7 +70,8 @@ class KafkaSource:
         self.topics = topics
         self.before_revoke: Callable[[], None] = lambda: None
         """Called inside the callback before partitions are given up: the time to finish a write."""
-        self._trouble = Trouble(self._config, topics)
+        self._group = GroupRight(self._config, topics.names[0], time.monotonic)
+        self._trouble = Trouble(self._config, topics, self._group)
         self._was_refused = False
         self._open()
 
@@ -148,6 +151,8 @@ class KafkaSource:
         """
         self._take_credentials()
         self._look_again()
+        if self._assigned and not self._trouble.unreachable:
+            self._group.look(self._consumer)
         try:
             first = self._consumer.poll(min(timeout, 0.5))
             messages: list[KafkaMessage] = []
@@ -250,9 +255,10 @@ class KafkaSource:
 
     def _died(self, error: KafkaError) -> Exception:
         self._dead = True
-        # The consumer protocol's client dies of a right that is taken away, and does not say so by a code.
-        if self._config["group.protocol"] == "consumer" and self.topics.group_is_refused():
-            return SourceFailedError("the right to the group was taken away")
+        if self._config["group.protocol"] == "consumer":  # it dies of a right that is taken away, and does not say so by a code
+            self._group.ask()
+            if self._group.refused:
+                return SourceFailedError("the right to the group was taken away")
         return FatalSourceError(error.name())
 
     def _is_error(self, message: KafkaMessage) -> bool:
@@ -280,6 +286,7 @@ class KafkaSource:
             partitions = {Partition(place.topic, place.partition) for place in places}
             self._assigned |= partitions
             self._unsettled |= partitions
+            self._group.granted()
             self._report("partitions assigned", partitions=len(partitions))
         except BaseException as error:  # noqa: BLE001 - it must not cross the client; consume() raises it
             self._failure = error
@@ -310,7 +317,10 @@ class KafkaSource:
 
     def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
         try:
-            if error is not None:
+            if error is None:
+                self._group.granted()
+            else:
+                self._group.hear(error)
                 self._report("offset commit failed", error=error.name(), partitions=len(places))
         except BaseException as failure:  # noqa: BLE001 - as above
             self._failure = failure

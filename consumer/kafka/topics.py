@@ -14,9 +14,6 @@ from consumer.kafka.failures import Rights, Silence, refused_settings
 TIMEOUT = 5.0
 """Seconds for one question to the brokers."""
 
-_GROUP = " group"
-"""Beside the topics' names, of which none has a space."""
-
 
 class PartitionRange(NamedTuple):
     """Where a partition begins and ends now."""
@@ -32,15 +29,12 @@ class Topics:
     Args:
         config: settings of the connection.
         topics: their names.
-        group: the consumer group, to look at our right to it; None leaves that out.
     """
 
-    def __init__(self, config: Mapping[str, Any], topics: Iterable[str], group: str | None = None) -> None:
+    def __init__(self, config: Mapping[str, Any], topics: Iterable[str]) -> None:
         self.names = list(topics)
-        self._group = group
         self.refused: str | None = None
         """What the brokers last refused, and the remedy."""
-        self._group_refused: str | None = None
         self.renew(config)
         self.questions = 0
         """How many were asked so far."""
@@ -57,7 +51,7 @@ class Topics:
         silence = Silence(config)
         admin = self._client(config, silence)
         self._config, self._silence, self._admin = dict(config), silence, admin
-        self._rights = Rights(config, self._group)
+        self._rights = Rights(config)
         self._asked: dict[str, Any] | None = None
 
     @staticmethod
@@ -68,19 +62,19 @@ class Topics:
         except KafkaException as error:
             raise refused_settings(error) from error
 
-    def partitions(self, *, group_too: bool = False) -> dict[Partition, str]:
-        """Every partition of the topics, with its topic's id; `group_too` waits for what the group's coordinator says of our right, too.
+    def partitions(self) -> dict[Partition, str]:
+        """Every partition of the topics, with its topic's id.
 
         Raises:
             TransientError: no answer, or a topic that does not exist (yet); ConfigurationError where a right is missing.
         """
-        found = self._answers(self._ask(group_too=group_too))
+        found = self._answers(self._ask())
         return {Partition(name, part.id): str(topic.topic_id) for name, topic in found.items() for part in topic.partitions}
 
     def changed_ids(self) -> dict[str, str] | None:
         """The topics' ids by name, asked without waiting: None until the answer to an earlier call has come."""
         if self._asked is None:
-            self._asked = self._ask(group_too=True)
+            self._asked = self._ask()
             self._open_question = self.questions
             return None
         if not all(future.done() for future in self._asked.values()):
@@ -110,64 +104,41 @@ class Topics:
             raise
         return {each: PartitionRange(ids[each], lows[each], highs[each]) for each in wanted}
 
-    def group_is_refused(self) -> bool:
-        """Whether a broker says that we may not read the group."""
-        try:
-            self.partitions(group_too=True)
-        except TransientError:
-            return False
-        return self._group_refused is not None
-
     def _replace_client(self, error: TransientError) -> None:
         """A client that has lost a broker (one of three, killed) was seen to time out for ever, where a new one is answered."""
         if not isinstance(error, ConfigurationError):
             self._admin = self._client(self._config, self._silence)
             self._asked = None
 
-    def _ask(self, *, group_too: bool) -> dict[str, Any]:
+    def _ask(self) -> dict[str, Any]:
         self.questions += 1
         self._admin.poll(0)  # what it says of its connections would pile up
-        about_topics = self._admin.describe_topics(TopicCollection(self.names), include_authorized_operations=True, request_timeout=TIMEOUT)
-        asked: dict[str, Any] = dict(about_topics)  # a copy, for the client goes through its own
-        if self._group is not None and group_too:
-            about_group = self._admin.describe_consumer_groups([self._group], include_authorized_operations=True, request_timeout=TIMEOUT)
-            asked[_GROUP] = about_group[self._group]
+        asked: dict[str, Any] = self._admin.describe_topics(
+            TopicCollection(self.names), include_authorized_operations=True, request_timeout=TIMEOUT
+        )
         return asked
 
-    def _answers(self, asked: dict[str, Any], question: int | None = None) -> dict[str, Any]:
-        """The topics' descriptions by name; what we may not do with them and with the group is in `refused` afterwards."""
-        group = asked.pop(_GROUP, None)
+    def _answers(self, asked: Mapping[str, Any], question: int | None = None) -> dict[str, Any]:
+        """The topics' descriptions by name; what we may not do with them is in `refused` afterwards."""
         answers = {}
         try:
             for name, future in asked.items():
-                answers[name] = self._answer(future, "topic", name)
+                answers[name] = self._answer(future, name)
         except ConfigurationError as error:
             self._heard(question, str(error))
             raise
         refused = [self._rights.refused("topic", name, topic.authorized_operations) for name, topic in answers.items()]
-        if group is not None:
-            self._group_refused = self._refused_group(group)
-        self._heard(question, next(filter(None, [*refused, self._group_refused]), None))
+        self._heard(question, next(filter(None, refused), None))
         return answers
 
-    def _answer(self, future: Any, kind: str, name: str) -> Any:
+    def _answer(self, future: Any, name: str) -> Any:
         try:
             return future.result(timeout=TIMEOUT + 1)
         except KafkaException as error:
-            failure = self._rights.failure(error.args[0], kind, name)
+            failure = self._rights.failure(error.args[0], "topic", name)
             raise failure if isinstance(failure, ConfigurationError) else TransientError(self._unanswered(failure)) from error
         except TimeoutError as error:
             raise TransientError(self._unanswered("Kafka: no answer to a question about the topics")) from error
-
-    def _refused_group(self, future: Any) -> str | None:
-        """Only a broker that coordinates the group can say; without one it is as it was."""
-        group = str(self._group)
-        try:
-            return self._rights.refused("group", group, self._answer(future, "group", group).authorized_operations)
-        except ConfigurationError as error:
-            return str(error)
-        except TransientError:
-            return self._group_refused
 
     def _heard(self, question: int | None, refused: str | None) -> None:
         self.answered = max(self.answered, self.questions if question is None else question)
@@ -200,7 +171,7 @@ class Topics:
 class TopicsWithoutIds(Topics):
     """For brokers that have no topic ids, such as the demo's: a topic made anew can't be told from the old one there."""
 
-    def partitions(self, *, group_too: bool = False) -> dict[Partition, str]:  # noqa: ARG002 - nobody asks about rights there
+    def partitions(self) -> dict[Partition, str]:
         """Every partition of the topics, with an empty id."""
         try:
             found = self._admin.list_topics(timeout=TIMEOUT).topics

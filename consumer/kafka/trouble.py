@@ -6,6 +6,7 @@ from typing import Any
 from confluent_kafka import KafkaError
 
 from consumer.kafka.failures import MISSING_RIGHT, Silence
+from consumer.kafka.group_right import GroupRight
 from consumer.kafka.topics import Topics
 
 
@@ -18,10 +19,12 @@ class Trouble:
     Args:
         client: settings of the connection.
         topics: who asks the questions.
+        group: who knows of our right to the group.
     """
 
-    def __init__(self, client: Mapping[str, Any], topics: Topics) -> None:
+    def __init__(self, client: Mapping[str, Any], topics: Topics, group: GroupRight) -> None:
         self._topics = topics
+        self._group = group
         self._silence = Silence(client)
         self._error: str | None = None
         # How many questions had been asked of the brokers then.
@@ -39,6 +42,7 @@ class Trouble:
 
     def come(self, error: KafkaError) -> None:
         """An error that came in place of a message."""
+        self._group.hear(error)
         self._error = f"Kafka: {error.name()}"
         self._refused_since = self._topics.questions if error.code() in MISSING_RIGHT else None
 
@@ -48,14 +52,18 @@ class Trouble:
         self._silence.end()
 
     @property
+    def unreachable(self) -> bool:
+        """Whether no broker answers."""
+        return self._unreachable_since is not None and self._topics.answered <= self._unreachable_since
+
+    @property
     def text(self) -> str | None:
         """The reason; None where there is no trouble."""
-        answered = self._topics.answered
+        if self.unreachable:
+            return self._silence.text
         if self._unreachable_since is not None:
-            if answered <= self._unreachable_since:
-                return self._silence.text
             self._unreachable_since = None
             self._silence.end()
-        if self._refused_since is not None and answered > self._refused_since:  # the topics know better from now on
+        if self._refused_since is not None and self._topics.answered > self._refused_since:  # the topics know better from now on
             self._refused_since = self._error = None
-        return self._topics.refused or self._error
+        return self._topics.refused or self._group.refused or self._error
