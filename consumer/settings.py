@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,10 +16,12 @@ from pydantic import (
     DirectoryPath,
     Field,
     FilePath,
+    PrivateAttr,
     SecretStr,
     ValidationError,
 )
 
+from consumer.core.errors import ConfigurationError
 from consumer.setting_rules import contradictions
 from consumer.setting_sources import PREFIX, from_environment, from_file
 from consumer.setting_values import masked, parse_duration, parse_registry, parse_size, parse_topics, show_duration
@@ -51,6 +54,13 @@ RegistryUrl = Annotated[str, AfterValidator(parse_registry)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 _LOWER = _when_text(str.lower)
 _UPPER = _when_text(str.upper)
+
+
+@dataclass
+class _Origin:
+    """Where settings come from, which is no part of what they say: settings that say the same are equal."""
+
+    environ: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class Settings(BaseModel):
@@ -120,6 +130,24 @@ class Settings(BaseModel):
         description="How long a graceful stop may take before the watchdog ends it.",
     )
     schema_dir: DirectoryPath | None = Field(None, description="Folder with further writer schemas (*.avsc).")
+
+    _origin: _Origin = PrivateAttr(default_factory=_Origin)
+
+    def from_environ(self, environ: Mapping[str, str]) -> Self:
+        """Remembers where they come from."""
+        self._origin.environ = dict(environ)
+        return self
+
+    def again(self) -> "Settings":
+        """The settings as they are now: the files that they come from may have changed.
+
+        Raises:
+            ConfigurationError: they can't be used any more.
+        """
+        try:
+            return load_settings(self._origin.environ)
+        except SettingsError as error:
+            raise ConfigurationError("settings: " + "; ".join(str(error).splitlines())) from error
 
     @property
     def kafka_topics(self) -> tuple[str, ...]:
@@ -215,7 +243,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     problems += contradictions(texts)
     if settings is None or problems:
         raise SettingsError("\n".join(sorted(problems)))
-    return settings
+    return settings.from_environ(environ)
 
 
 def _resolved(source: Mapping[str, str], place: str, problems: list[str]) -> dict[str, str]:

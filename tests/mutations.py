@@ -132,6 +132,55 @@ MUTATIONS = (
         ),
         "tests/faults/test_rotten_input.py::test_a_topic_of_garbage_is_held_and_goes_on_as_decided",
     ),
+    Mutation(
+        "a changed password of Kafka is not taken",
+        (
+            (
+                "consumer/kafka/source.py",
+                '        self._consumer.set_sasl_credentials(change.client["sasl.username"], change.client["sasl.password"])\n',
+                "",
+            ),
+        ),
+        "tests/integration/test_kafka_security.py::TestLogin::test_a_secret_that_is_changed[by_password]",
+    ),
+    Mutation(
+        "a right that is taken away ends the worker",
+        (
+            (
+                "consumer/kafka/source.py",
+                "            if self._group.refused:\n",
+                "            if False:\n",
+            ),
+        ),
+        "tests/integration/test_kafka_security.py::TestMissingRight::test_taken_away[ResourceType.GROUP-consumer]",
+    ),
+    Mutation(
+        "every connection has the first password",
+        (("consumer/cli/wiring.py", "        now = settings.again()\n", "        now = settings\n"),),
+        "tests/integration/test_postgres_security.py::TestLogin::test_a_password_that_is_changed",
+    ),
+    Mutation(
+        "the worker may read the log",
+        (
+            (
+                "consumer/postgres/migrations/versions/0001_audit_log.sql",
+                "GRANT INSERT ON audit.audit_log,",
+                "GRANT SELECT, INSERT ON audit.audit_log,",
+            ),
+        ),
+        "tests/integration/test_privileges.py::test_every_statement_on_every_table[audit_writer]",
+    ),
+    Mutation(
+        "the owner's function trusts the caller's search path",
+        (
+            (
+                "consumer/postgres/migrations/versions/0001_audit_log.sql",
+                "SET search_path = pg_catalog, pg_temp\nSET timezone",
+                "SET timezone",
+            ),
+        ),
+        "tests/integration/test_privileges.py::test_the_function_that_runs_as_the_owner_is_not_deceived",
+    ),
 )
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +13,8 @@ from consumer.cli.exit_codes import ExitCode
 from consumer.cli.output import print_table
 from consumer.cli.wiring import database_connector, make_decoder, open_registry
 from consumer.core.errors import TransientError
+from consumer.kafka.failures import GRANT, expiry_of
+from consumer.kafka.group_right import GroupRight
 from consumer.kafka.topics import Topics
 from consumer.postgres import reading
 from consumer.postgres.connection import Connection
@@ -82,11 +86,28 @@ def _privileges(connect: Callable[[], Connection], what: str, question: str, rem
 
 
 def _kafka(settings: Settings) -> list[Finding]:
+    client = settings.kafka_client_config()
+    findings = []
+    if expired := expiry_of(client):
+        findings.append(Finding("certificate", expired, "get a new one"))
+    topics = Topics(client, settings.kafka_topics)
     try:
-        partitions = Topics(settings.kafka_client_config(), settings.kafka_topics).partitions()
+        partitions = topics.partitions()
     except TransientError as error:
-        return [Finding("Kafka", str(error), "check AUDIT_KAFKA_BOOTSTRAP_SERVERS, the topic and its ACLs")]
-    return [Finding(f"topic {name}", f"{sum(each.topic == name for each in partitions)} partitions") for name in settings.kafka_topics]
+        return [*findings, _refusal(str(error))]
+    counts = Counter(partition.topic for partition in partitions)
+    findings += [Finding(f"topic {name}", f"{counts[name]} partitions") for name in settings.kafka_topics]
+    group = GroupRight({**client, "group.id": settings.kafka_group_id}, settings.kafka_topics[0], time.monotonic)
+    group.ask()
+    return [*findings, *(_refusal(refused) for refused in (topics.refused, group.refused) if refused)]
+
+
+def _refusal(reason: str) -> Finding:
+    """The brokers' answer; where a right is missing, with the command that grants it."""
+    found, _, command = reason.partition(GRANT)
+    if command:
+        return Finding("ACL", found, command)
+    return Finding("Kafka", found, "check AUDIT_KAFKA_BOOTSTRAP_SERVERS, the topic and its ACLs")
 
 
 def _registry(settings: Settings) -> list[Finding]:

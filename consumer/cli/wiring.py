@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +18,7 @@ from consumer.core.errors import ConfigurationError, HostileSchemaError, Transie
 from consumer.core.events import Message, Partition, PartitionPosition
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
+from consumer.kafka.credentials import Credentials
 from consumer.kafka.source import KafkaSource, consumer_config
 from consumer.kafka.topics import Topics
 from consumer.observe.health import HealthServer, Heartbeat
@@ -26,7 +26,7 @@ from consumer.observe.metrics import WorkerMetrics
 from consumer.observe.observer import WorkerObserver
 from consumer.observe.service import ServiceManager
 from consumer.postgres.background import BackgroundStore
-from consumer.postgres.connection import connect
+from consumer.postgres.connection import Connection, connect
 from consumer.postgres.positions import read_positions
 from consumer.postgres.store import PostgresStore
 from consumer.schemas import event_schema, load_writer_schemas
@@ -145,7 +145,8 @@ def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topi
         session_timeout=settings.kafka_session_timeout.total_seconds(),
     )
     try:
-        source = KafkaSource(config, topics(client, settings.kafka_topics), observer.event)
+        credentials = Credentials(client, lambda: settings.again().kafka_client_config(), time.monotonic, observer.event)
+        source = KafkaSource(config, topics(client, settings.kafka_topics), observer.event, credentials)
     except ConfigurationError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
     store = BackgroundStore(PostgresStore(database_connector(settings), now_micros))
@@ -169,11 +170,16 @@ def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topi
         source.close()
 
 
-def database_connector(settings: Settings) -> partial:  # type: ignore[type-arg]
-    """Makes connections to the database of the settings."""
-    assert settings.database_url is not None  # noqa: S101 - require_database was called
-    password = settings.database_password
-    return partial(connect, settings.database_url.get_secret_value(), password.get_secret_value() if password is not None else None)
+def database_connector(settings: Settings) -> Callable[[], Connection]:
+    """Makes connections to the database of the settings; each reads the files of URL and password again, for they rotate."""
+
+    def open_connection() -> Connection:
+        now = settings.again()
+        assert now.database_url is not None  # noqa: S101 - require_database was called
+        password = now.database_password
+        return connect(now.database_url.get_secret_value(), password.get_secret_value() if password is not None else None)
+
+    return open_connection
 
 
 class Drain:

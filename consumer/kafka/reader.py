@@ -13,7 +13,7 @@ from confluent_kafka import Message as KafkaMessage
 
 from consumer.core.errors import TopicUnreadableError
 from consumer.core.events import Message, Partition
-from consumer.kafka.topics import refused_settings
+from consumer.kafka.failures import refused_settings
 
 PATIENCE = 60.0
 """Seconds without any progress after which reading fails: a broker that restarts is back by then."""

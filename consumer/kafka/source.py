@@ -5,15 +5,21 @@ position moves on, so callbacks catch everything, and a failure rebuilds the cli
 `auto.offset.reset` would jump silently, so it is `error`, and the worker decides where to go on.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from consumer.core.errors import FatalSourceError, SourceFailedError
+from consumer.core.errors import ConfigurationError, FatalSourceError, SourceFailedError
 from consumer.core.events import Message, Partition
-from consumer.kafka.topics import PartitionRange, Topics, refused_settings
+from consumer.kafka.credentials import Credentials
+from consumer.kafka.failures import refused_settings
+from consumer.kafka.group_right import GroupRight
+from consumer.kafka.topics import PartitionRange, Topics
+from consumer.kafka.trouble import Trouble
 
 _HARMLESS = (KafkaError._MAX_POLL_EXCEEDED, KafkaError._PARTITION_EOF)  # noqa: SLF001 - the client's own codes begin so
 _FATAL = KafkaError._FATAL  # noqa: SLF001
@@ -39,6 +45,7 @@ def consumer_config(client: Mapping[str, Any], *, group_id: str, group_protocol:
         "fetch.max.bytes": 4_194_304,
         "fetch.queue.backoff.ms": 20,
         "allow.auto.create.topics": False,
+        "topic.metadata.refresh.interval.ms": 30_000,
         "max.poll.interval.ms": max(300_000, int(session_timeout * 1000)),  # the client refuses a shorter one
     }
     if group_protocol == "classic":  # the consumer protocol leaves these to the broker, and refuses them
@@ -55,16 +62,19 @@ class KafkaSource:
         config: as `consumer_config` makes it.
         topics: the topics to read, and who answers questions about them.
         report: where noteworthy events go.
+        credentials: says when passwords and certificates are others; None: never.
     """
 
-    def __init__(self, config: Mapping[str, Any], topics: Topics, report: Report) -> None:
+    def __init__(self, config: Mapping[str, Any], topics: Topics, report: Report, credentials: Credentials | None = None) -> None:
         self._config = dict(config)
         self._report = report
+        self._credentials = credentials
         self.topics = topics
         self.before_revoke: Callable[[], None] = lambda: None
         """Called inside the callback before partitions are given up: the time to finish a write."""
-        self._trouble: str | None = None
-        self._unreachable_since: int | None = None  # how many questions had been asked of the brokers then
+        self._group = GroupRight(self._config, topics.names[0], time.monotonic)
+        self._trouble = Trouble(self._config, topics, self._group)
+        self._was_refused = False
         self._open()
 
     def _open(self) -> None:
@@ -96,16 +106,8 @@ class KafkaSource:
 
     @property
     def trouble(self) -> str | None:
-        """What keeps messages from coming, as far as the client says it.
-
-        None after a message came; brokers that were out of reach need only answer a later question, for there may be no message to come.
-        """
-        if self._unreachable_since is None:
-            return self._trouble
-        if self.topics.answered > self._unreachable_since:
-            self._unreachable_since = None
-            return self._trouble
-        return "Kafka: no broker answers"
+        """What keeps messages from coming, as far as it is known; None where nothing does."""
+        return self._trouble.text
 
     @property
     def assigned(self) -> frozenset[Partition]:
@@ -146,9 +148,13 @@ class KafkaSource:
         """What has arrived, at most `max_messages`; waits up to `timeout` seconds (at most half a second) for the first one.
 
         Raises:
-            SourceFailedError: messages may be lost inside the client: rebuild it.
+            SourceFailedError: messages may be lost inside the client, or it must take other credentials: rebuild it.
             FatalSourceError: the client is dead.
         """
+        self._take_credentials()
+        self._look_again()
+        if self._assigned and not self._trouble.unreachable:
+            self._group.look(self._consumer)
         try:
             first = self._consumer.poll(min(timeout, 0.5))
             messages: list[KafkaMessage] = []
@@ -168,7 +174,7 @@ class KafkaSource:
         if any(map(_error_of, messages)):
             messages = [message for message in messages if not self._is_error(message)]
         if messages:
-            self._trouble = self._unreachable_since = None
+            self._trouble.end()
             if self._unsettled:
                 messages = [each for each in messages if Partition(each.topic() or "", each.partition() or 0) in self._started]
         return messages  # type: ignore[return-value] # the client's stubs take headers for a list of any pairs
@@ -211,6 +217,31 @@ class KafkaSource:
             except KafkaException as error:
                 self._report("offset commit failed", error=error.args[0].name())
 
+    def _take_credentials(self) -> None:
+        """Goes on with changed credentials. A client can change its password; with another certificate it must be another client."""
+        change = self._credentials.change() if self._credentials is not None else None
+        if change is None:
+            return
+        try:
+            self.topics.renew(change.client)
+        except ConfigurationError as error:  # a certificate without its new key, perhaps: the rest is still being written
+            self._report("credentials refused", error=str(error))
+            return
+        self._config.update(change.client)
+        self._trouble.renew(self._config)
+        self._report("credentials taken")
+        if not change.in_place:
+            raise SourceFailedError("other credentials")
+        self._consumer.set_sasl_credentials(change.client["sasl.username"], change.client["sasl.password"])
+
+    def _look_again(self) -> None:
+        """A member that could not see its topic would look for it again after minutes: once the right is there, it is told to."""
+        was_refused, self._was_refused = self._was_refused, self.topics.refused is not None
+        if was_refused and not self._was_refused and not self._assigned:
+            for name in self.topics.names:
+                with suppress(KafkaException):
+                    self._consumer.list_topics(name, timeout=1.0)
+
     def _switch(self, call: Callable[[list[TopicPartition]], None]) -> None:
         places = [TopicPartition(*partition) for partition in self._started]
         try:
@@ -224,8 +255,12 @@ class KafkaSource:
             return self._died(error)
         return SourceFailedError(error.name())
 
-    def _died(self, error: KafkaError) -> FatalSourceError:
+    def _died(self, error: KafkaError) -> Exception:
         self._dead = True
+        if self._config["group.protocol"] == "consumer":  # it dies of a right that is taken away, and does not say so by a code
+            self._group.ask()
+            if self._group.refused:
+                return SourceFailedError("the right to the group was taken away")
         return FatalSourceError(error.name())
 
     def _is_error(self, message: KafkaMessage) -> bool:
@@ -238,7 +273,7 @@ class KafkaSource:
         if error.code() == _NO_OFFSET:
             self.unsettle(Partition(message.topic() or "", message.partition() or 0))
         elif error.code() not in _HARMLESS:
-            self._trouble = f"Kafka: {error.name()}"
+            self._trouble.come(error)
         self._report("consumer error", error=error.name(), topic=message.topic(), partition=message.partition())
         return True
 
@@ -253,6 +288,7 @@ class KafkaSource:
             partitions = {Partition(place.topic, place.partition) for place in places}
             self._assigned |= partitions
             self._unsettled |= partitions
+            self._group.granted()
             self._report("partitions assigned", partitions=len(partitions))
         except BaseException as error:  # noqa: BLE001 - it must not cross the client; consume() raises it
             self._failure = error
@@ -283,7 +319,10 @@ class KafkaSource:
 
     def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
         try:
-            if error is not None:
+            if error is None:
+                self._group.granted()
+            else:
+                self._group.hear(error)
                 self._report("offset commit failed", error=error.name(), partitions=len(places))
         except BaseException as failure:  # noqa: BLE001 - as above
             self._failure = failure
@@ -291,7 +330,6 @@ class KafkaSource:
     def _on_error(self, error: KafkaError) -> None:
         try:
             self._report("client error", error=error.name())
-            if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
-                self._unreachable_since = self.topics.questions
+            self._trouble.hear(error)
         except BaseException as failure:  # noqa: BLE001 - as above
             self._failure = failure

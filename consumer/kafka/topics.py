@@ -1,22 +1,18 @@
 """What only the admin client knows: topic ids and the ends of partitions. Every call has a bound."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from consumer.core.errors import ConfigurationError, TransientError
 from consumer.core.events import Partition
+from consumer.kafka.failures import Rights, Silence, refused_settings
 
 TIMEOUT = 5.0
 """Seconds for one question to the brokers."""
-
-_MISSING_RIGHT = (
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-)
 
 
 class PartitionRange(NamedTuple):
@@ -28,24 +24,43 @@ class PartitionRange(NamedTuple):
 
 
 class Topics:
-    """Answers about topics. Holds its client, which would fail its futures if it were collected."""
+    """Answers about topics. Holds its client, which would fail its futures if it were collected.
+
+    Args:
+        config: settings of the connection.
+        topics: their names.
+    """
 
     def __init__(self, config: Mapping[str, Any], topics: Iterable[str]) -> None:
-        self._config = dict(config)
         self.names = list(topics)
-        self._open()
+        self.refused: str | None = None
+        """What the brokers last refused, and the remedy."""
+        self.renew(config)
         self.questions = 0
         """How many were asked so far."""
         self.answered = 0
         """Which of them was the last that the brokers answered."""
         self._open_question = 0  # the number of changed_ids' one
 
-    def _open(self) -> None:
+    def renew(self, config: Mapping[str, Any]) -> None:
+        """Goes on with other settings of the connection.
+
+        Raises:
+            ConfigurationError: the client refuses them; it goes on with the old ones, if there were any.
+        """
+        silence = Silence(config)
+        admin = self._client(config, silence)
+        self._config, self._silence, self._admin = dict(config), silence, admin
+        self._rights = Rights(config)
+        self._asked: dict[str, Any] | None = None
+
+    @staticmethod
+    def _client(config: Mapping[str, Any], silence: Silence) -> AdminClient:
+        settings: dict[str, Any] = {**config, "error_cb": silence.hear}
         try:
-            self._admin = AdminClient(self._config)
+            return AdminClient(settings)
         except KafkaException as error:
             raise refused_settings(error) from error
-        self._asked: dict[str, Any] | None = None
 
     def partitions(self) -> dict[Partition, str]:
         """Every partition of the topics, with its topic's id.
@@ -54,7 +69,6 @@ class Topics:
             TransientError: no answer, or a topic that does not exist (yet); ConfigurationError where a right is missing.
         """
         found = self._answers(self._ask())
-        self.answered = self.questions
         return {Partition(name, part.id): str(topic.topic_id) for name, topic in found.items() for part in topic.partitions}
 
     def changed_ids(self) -> dict[str, str] | None:
@@ -67,12 +81,10 @@ class Topics:
             return None
         asked, self._asked = self._asked, None
         try:
-            ids = {name: str(topic.topic_id) for name, topic in self._answers(asked).items()}
+            return {name: str(topic.topic_id) for name, topic in self._answers(asked, self._open_question).items()}
         except TransientError as error:
             self._replace_client(error)
             return None
-        self.answered = max(self.answered, self._open_question)
-        return ids
 
     def ranges(self, partitions: Iterable[Partition]) -> dict[Partition, PartitionRange]:
         """Topic id, first and last offset of each partition that exists.
@@ -95,24 +107,49 @@ class Topics:
     def _replace_client(self, error: TransientError) -> None:
         """A client that has lost a broker (one of three, killed) was seen to time out for ever, where a new one is answered."""
         if not isinstance(error, ConfigurationError):
-            self._open()
+            self._admin = self._client(self._config, self._silence)
+            self._asked = None
 
     def _ask(self) -> dict[str, Any]:
         self.questions += 1
-        asked: dict[str, Any] = self._admin.describe_topics(TopicCollection(self.names), request_timeout=TIMEOUT)
+        self._admin.poll(0)  # what it says of its connections would pile up
+        asked: dict[str, Any] = self._admin.describe_topics(
+            TopicCollection(self.names), include_authorized_operations=True, request_timeout=TIMEOUT
+        )
         return asked
 
-    @staticmethod
-    def _answers(asked: Mapping[str, Any]) -> dict[str, Any]:
+    def _answers(self, asked: Mapping[str, Any], question: int | None = None) -> dict[str, Any]:
+        """The topics' descriptions by name; what we may not do with them is in `refused` afterwards."""
         answers = {}
-        for name, future in asked.items():
-            try:
-                answers[name] = future.result(timeout=TIMEOUT + 1)
-            except KafkaException as error:
-                raise as_failure(error.args[0], f"topic {name}") from error
-            except TimeoutError as error:
-                raise TransientError("Kafka: no answer to a question about the topics") from error
+        try:
+            for name, future in asked.items():
+                answers[name] = self._answer(future, name)
+        except ConfigurationError as error:
+            self._heard(question, str(error))
+            raise
+        refused = [self._rights.refused("topic", name, topic.authorized_operations) for name, topic in answers.items()]
+        self._heard(question, next(filter(None, refused), None))
         return answers
+
+    def _answer(self, future: Any, name: str) -> Any:
+        try:
+            return future.result(timeout=TIMEOUT + 1)
+        except KafkaException as error:
+            failure = self._rights.failure(error.args[0], "topic", name)
+            raise failure if isinstance(failure, ConfigurationError) else TransientError(self._unanswered(failure)) from error
+        except TimeoutError as error:
+            raise TransientError(self._unanswered("Kafka: no answer to a question about the topics")) from error
+
+    def _heard(self, question: int | None, refused: str | None) -> None:
+        self.answered = max(self.answered, self.questions if question is None else question)
+        self.refused = refused
+        self._silence.end()
+
+    def _unanswered(self, failure: object) -> str:
+        """What the client says of its connections, where it says something."""
+        with suppress(KafkaException):
+            self._admin.poll(0)
+        return self._silence.text if self._silence.heard else str(failure)
 
     def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
         asked = self._admin.list_offsets(
@@ -125,7 +162,7 @@ class Topics:
             try:
                 offsets[Partition(place.topic, place.partition)] = future.result(timeout=TIMEOUT + 1).offset
             except KafkaException as error:
-                raise as_failure(error.args[0], f"offsets of topic {place.topic}") from error
+                raise self._rights.failure(error.args[0], "topic", place.topic) from error
             except TimeoutError as error:
                 raise TransientError("Kafka: no answer to a question about offsets") from error
         return offsets
@@ -139,24 +176,9 @@ class TopicsWithoutIds(Topics):
         try:
             found = self._admin.list_topics(timeout=TIMEOUT).topics
         except KafkaException as error:
-            raise as_failure(error.args[0], "the list of topics") from error
+            raise TransientError(self._unanswered(f"Kafka: the list of topics: {error.args[0].name()}")) from error
         return {Partition(name, number): "" for name in self.names if name in found for number in found[name].partitions}
 
     def changed_ids(self) -> dict[str, str]:
         """Nothing to compare."""
         return {}
-
-
-def as_failure(error: KafkaError, what: str) -> TransientError:
-    """The client's error as the worker knows it."""
-    code = error.code()
-    if code in _MISSING_RIGHT:
-        return ConfigurationError(f"Kafka: no right to read {what} ({error.name()})")
-    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):  # noqa: SLF001 - the client's own codes begin so
-        return ConfigurationError(f"Kafka: {what} does not exist")
-    return TransientError(f"Kafka: {what}: {error.name()}")
-
-
-def refused_settings(error: KafkaException) -> ConfigurationError:
-    """The client refuses its settings, such as a certificate that it can't read."""
-    return ConfigurationError(f"the Kafka client refuses its settings: {error.args[0].str()}")

@@ -13,6 +13,7 @@ from consumer.observe.service import ServiceManager
 
 _WARNINGS = {
     "consumer rebuilt",
+    "credentials refused",
     "consumer error",
     "client error",
     "offset commit failed",

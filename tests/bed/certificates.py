@@ -14,12 +14,12 @@ class Certificates:
         self._run("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
                   "-subj", "/CN=test authority", "-days", "2")  # fmt: skip
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key of this name, good for localhost."""
+    def issue(self, name: str, *, days: int = 2) -> tuple[Path, Path]:
+        """Certificate and key of this name, good for localhost; with 0 days it has expired when it is used."""
         self._run("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
                   "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")  # fmt: skip
         self._run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", f"{name}.pem",
-                  "-days", "2", "-copy_extensions", "copy")  # fmt: skip
+                  "-days", str(days), "-copy_extensions", "copy")  # fmt: skip
         return self._folder / f"{name}.pem", self._folder / f"{name}.key"
 
     def server(self, *, ask_for_client: bool) -> ssl.SSLContext:

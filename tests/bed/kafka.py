@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -145,16 +145,27 @@ class KafkaBroker(Topics):
         settings: over the usual ones.
         cluster: node → port of its controller, where it is one node of several.
         node: its own number.
+        listeners: name → port of further ones.
+        java: options of the virtual machine.
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, str] | None = None, *, cluster: Mapping[int, int] | None = None, node: int = 1
+        self,
+        folder: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        cluster: Mapping[int, int] | None = None,
+        node: int = 1,
+        listeners: Mapping[str, int] | None = None,
+        java: Sequence[str] = (),
     ) -> None:
         self._folder = folder
         self._jars = jars()
         self._process: subprocess.Popen[bytes] | None = None
         self._port, self.proxied_port, self.proxy_port = (free_port() for _ in range(3))
+        self._options = java
         controller = cluster[node] if cluster else free_port()
+        further = "".join(f",{name}://127.0.0.1:{port}" for name, port in (listeners or {}).items())
         quorum = "voters" if cluster else "bootstrap.servers"
         voters = ",".join(f"{number}@127.0.0.1:{port}" for number, port in (cluster or {}).items())
         self._config = folder / "server.properties"
@@ -162,8 +173,9 @@ class KafkaBroker(Topics):
             **_SETTINGS,
             **(settings or {}),
             "node.id": str(node),
-            "listeners": f"STRAIGHT://127.0.0.1:{self._port},PROXIED://127.0.0.1:{self.proxied_port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"STRAIGHT://127.0.0.1:{self._port},PROXIED://127.0.0.1:{self.proxy_port}",
+            "listeners": f"STRAIGHT://127.0.0.1:{self._port},PROXIED://127.0.0.1:{self.proxied_port},CONTROLLER://127.0.0.1:{controller}"
+            + further,
+            "advertised.listeners": f"STRAIGHT://127.0.0.1:{self._port},PROXIED://127.0.0.1:{self.proxy_port}{further}",
             f"controller.quorum.{quorum}": voters or f"127.0.0.1:{controller}",
             "log.dirs": str(folder / "data"),
         }
@@ -190,7 +202,7 @@ class KafkaBroker(Topics):
     def _java(self, main: str, *arguments: str) -> list[str]:
         # The kernel ends the JVM when the thread that started it is gone (a laptop's macOS has no such thing).
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        return [*tied, *_JAVA, "-cp", f"{self._jars}/*", main, *arguments]
+        return [*tied, *_JAVA, *self._options, "-cp", f"{self._jars}/*", main, *arguments]
 
     def _format(self, options: list[str]) -> None:
         identity = "5L6g3nShT-eMCtK--X86sw"
