@@ -1,12 +1,12 @@
 """Sends change events to the audit log's topic.
 
-    pip install -r requirements.txt
-    KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python producer.py
+pip install -r requirements.txt
+KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python producer.py
 """
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from audit_events import EncodedEvent, change_event
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -47,7 +47,7 @@ class AuditProducer:
         self._producer.flush()  # delivery.timeout.ms bounds it
         return list(missing.values())
 
-    def _produce(self, event: EncodedEvent, confirmed) -> None:
+    def _produce(self, event: EncodedEvent, confirmed: Callable[[KafkaError | None, Message], None]) -> None:
         while True:
             try:
                 self._producer.produce(TOPIC, event.value, event.key, on_delivery=confirmed)
