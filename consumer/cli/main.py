@@ -20,7 +20,7 @@ COMMANDS = {
     "migrate": "Bring the database's schema to this version.",
     "publish": "Publish events from JSON Lines, or samples.",
     "actions": "Print the documented actions.",
-    "validate": "Say of each message of a file or a topic what the worker would do with it.",
+    "validate": "Say what the worker would do with a file or a topic, message by message.",
     "check": "Say what is wrong with settings, connections and privileges, and the remedy.",
     "quarantine": "See, retry or discard the messages that could not be in the log.",
     "reconcile": "Compare log, quarantine and books with the topics, read again offset by offset.",

@@ -96,15 +96,16 @@ def command(*, source: str, form: str | None, from_beginning: bool, limit: int |
     else:
         items = _topic(settings, source, limit or 1_000, from_beginning=from_beginning)
     outcomes: Counter[Outcome] = Counter()
-    warnings = 0
+    warnings = refused = 0
     if not as_json:
         click.echo("\t".join(_COLUMNS))
     for verdict in _judged(settings, items):
         outcomes[verdict.outcome] += 1
         warnings += len(verdict.advice)
+        refused += not verdict.accepted
         click.echo(json.dumps(_machine(verdict)) if as_json else "\t".join(map(plain, _cells(verdict))))
     _print_summary(outcomes, warnings, as_json=as_json)
-    if outcomes[Outcome.QUARANTINED] + outcomes[Outcome.NO_EVENT]:
+    if refused:
         raise click.exceptions.Exit(ExitCode.DIFFERENCES)
 
 

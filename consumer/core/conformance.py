@@ -148,7 +148,7 @@ def _advice(record: AuditRecord, now: int, key: bytes | None, *, keyed: bool) ->
         (
             "event_id",
             record.event_id[_UUID_VERSION] != "7",
-            "is no UUIDv7: ids in the order of time keep the ledger's index small and quick",
+            "is no UUIDv7: ids in the order of time keep the ledger's index quick",
         ),
         ("key", keyed and key is None, f"is missing: {order}"),
         ("key", keyed and key is not None and key != record.tenant.encode(), f"is not the tenant: {order}"),

@@ -25,11 +25,7 @@ PAUSE = 0.5
 
 def record(connection: psycopg.Connection, event: EncodedEvent) -> None:
     """Puts the event into the outbox, in the transaction that is open: both are committed, or neither."""
-    connection.execute(
-        "INSERT INTO audit_outbox (event_id, key, value) VALUES (%s, %s, %s)",
-        (event.event_id, event.key, event.value),
-        binary=True,
-    )
+    connection.execute("INSERT INTO audit_outbox (event_id, key, value) VALUES (%s, %s, %s)", event)
 
 
 def relay_once(connection: psycopg.Connection, producer: AuditProducer) -> int:

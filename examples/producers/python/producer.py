@@ -23,6 +23,7 @@ class AuditProducer:
                 "bootstrap.servers": bootstrap_servers,
                 "enable.idempotence": True,  # the client's own retries neither double nor reorder
                 "acks": "all",
+                "partitioner": "murmur2_random",  # a tenant's partition is then the same as from Java and Node
                 "compression.type": "zstd",
                 "linger.ms": 5,
                 "delivery.timeout.ms": 60_000,
@@ -42,7 +43,9 @@ class AuditProducer:
 
             try:
                 self._produce(event, confirmed)
-            except KafkaException as error:  # refused before it was sent: too large, no such topic, the producer is dead
+            except KafkaException as error:  # refused before it was sent
+                if error.args[0].fatal():  # this producer is dead: another one may send the same bytes
+                    raise
                 print(f"event {event.event_id}: {error.args[0].name()}", file=sys.stderr)
         self._producer.flush()  # delivery.timeout.ms bounds it
         return list(missing.values())
