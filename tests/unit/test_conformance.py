@@ -106,6 +106,7 @@ def test_a_line_that_is_no_event(line: object, field: str | None, words: str) ->
     assert verdict["outcome"] == "no event"
     assert (verdict["field"] or "").rpartition(".")[2] == (field or "")
     assert words in verdict["error"]
+    assert field is None or field not in verdict["error"]
     assert SECRET not in json.dumps(verdict)
     assert after["outcome"] == "written"
 
@@ -162,9 +163,11 @@ def test_messages_in_base64_and_as_they_are(tmp_path: Path) -> None:
 
 def test_a_long_value_is_not_looked_into() -> None:
     """As the worker has its bound, so has this."""
-    done = validate("-", data=json.dumps(good()).encode(), AUDIT_MAX_MESSAGE_BYTES="20")
+    value = b64encode(b"\x07" * 21)
+    done = validate("-", "--format", "base64", "--json", data=value, AUDIT_MAX_MESSAGE_BYTES="20")
     assert done.exit_code == 9
-    assert "oversized: " in done.stdout
+    verdict = json.loads(done.stdout.splitlines()[0])
+    assert (verdict["reason"], verdict["field"], verdict["byte"]) == ("oversized", None, None)
 
 
 def test_a_limit() -> None:
