@@ -20,6 +20,7 @@ COMMANDS = {
     "migrate": "Bring the database's schema to this version.",
     "publish": "Publish events from JSON Lines, or samples.",
     "actions": "Print the documented actions.",
+    "validate": "Say what the worker would do with a file or a topic, message by message.",
     "check": "Say what is wrong with settings, connections and privileges, and the remedy.",
     "log": "Show the audit log, filtered, newest first, or follow it live.",
     "export": "Export the audit log into files: CSV, JSON Lines or Parquet.",

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from consumer.cli.exit_codes import CommandError, ExitCode
-from consumer.core.event_json import EventEncoder, EventJsonError
+from consumer.core.event_json import EventEncoder, EventJsonError, parse_line
 from consumer.core.samples import sample_events
 from consumer.kafka.publisher import Publisher, PublishError
 from consumer.schemas import event_schema
@@ -119,19 +119,9 @@ def _read(file: Iterable[bytes]) -> Iterator[_Line]:
     for number, line in enumerate(file, 1):
         if line.strip():
             try:
-                yield _Line(number, json.loads(line, object_pairs_hook=_object))
+                yield _Line(number, parse_line(line))
             except EventJsonError as error:
                 raise CommandError(f"line {number}: {error}", ExitCode.INPUT) from None
-            except (ValueError, RecursionError):
-                raise CommandError(f"line {number}: not JSON", ExitCode.INPUT) from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object in which no key stands twice: which of the two values was meant, nobody can say."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise EventJsonError("a key stands twice in one object")
-    return found
 
 
 def _encoded(lines: Iterable[_Line]) -> Iterator[_Encoded]:

@@ -1,5 +1,6 @@
 """The contract's JSON form of an event ⇄ the value that Avro encodes; driven by the schema, so that no field is listed twice."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -115,6 +116,28 @@ class EventEncoder:
         schema = records[kind]
         fields = {key: item for key, item in value.items() if key != "type"}
         return full_name(dict(schema), self._namespace), self._record(schema, fields, path)
+
+
+def parse_line(line: bytes) -> Any:
+    """A line of JSON, not yet looked at.
+
+    Raises:
+        EventJsonError: it is none, or a key stands twice in an object.
+    """
+    try:
+        return json.loads(line, object_pairs_hook=_object)
+    except EventJsonError:
+        raise
+    except (ValueError, RecursionError):
+        raise EventJsonError("not JSON") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object in which no key stands twice: which of the two values was meant, nobody can say."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise EventJsonError("a key stands twice in one object")
+    return found
 
 
 def _join(path: str, name: str) -> str:

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, Protocol
 
 from consumer.core.errors import Reason
 
+MAX_INDEXED_BYTES = 2_600
+"""Of a tenant or a login name: an indexed text beyond about 2,704 bytes (after compression) is refused by PostgreSQL."""
+
 
 class Message(Protocol):
     """Bytes from Kafka, as the client gives them."""

@@ -3,7 +3,7 @@
 import struct
 from functools import lru_cache
 
-from consumer.core.events import AuditRecord
+from consumer.core.events import MAX_INDEXED_BYTES, AuditRecord
 
 LOG_COLUMNS = (
     "event_id, occurred_at, tenant, level, service, login_name, module, action, result, error_code, complement, subject_type, source_ip,"
@@ -22,9 +22,6 @@ _LOG_POSITION = struct.Struct(">iqi32s").pack
 _PARTITION = struct.Struct(">ii").pack
 _LENGTH = struct.Struct(">i").pack
 _JSONB_VERSION = b"\x01"
-
-MAX_INDEXED_BYTES = 2_600
-"""An indexed text beyond about 2,704 bytes (after compression) is refused by PostgreSQL, and takes its COPY along."""
 
 
 def text_field(value: str) -> bytes:
@@ -87,7 +84,7 @@ def log_row(event_id: bytes, record: AuditRecord, source: bytes, offset: int) ->
 
 
 def is_suspect(record: AuditRecord) -> bool:
-    """Whether an index may refuse the row, so that it is better written alone."""
+    """Whether an index may refuse the row, which would take its COPY along: so it is better written alone."""
     return len(record.tenant) + len(record.login_name) > MAX_INDEXED_BYTES // 4 and (
         len(record.tenant.encode()) > MAX_INDEXED_BYTES or len(record.login_name.encode()) > MAX_INDEXED_BYTES
     )

@@ -304,3 +304,21 @@ def test_a_header_names_the_schema(place: Workplace, registry: Apicurio) -> None
     place.publish([encoded([sent])[0][10:]], headers=[("__value_schema_id", b"\x00" + name(number))])
     place.drain()
     place.assert_complete([sent])
+
+
+def test_validate_asks_the_registry(place: Workplace, registry: Apicurio, gate: Gate) -> None:
+    """As the worker does, by header too; without an answer nothing is said of a message, and the code is its own."""
+    number = registry.register(SCHEMA)
+    value = message_value()
+    place.publish([confluent(number, value), confluent(number, value) + b"\x00"], partition=0)
+    place.publish([value[10:]], partition=1, headers=[("__value_schema_id", b"\x00" + name(number))])
+    told = place.command("validate", place.topic, "--json")
+    assert told.returncode == 9, told.stderr
+    *verdicts, _ = map(json.loads, told.stdout.splitlines())
+    assert [(each["outcome"], each["reason"], each["byte"]) for each in verdicts] == [
+        ("written", None, None), ("quarantined", "undecodable", 5 + len(value[10:])), ("duplicate", None, None),
+    ]  # fmt: skip
+    gate.fault = 503
+    told = place.command("validate", place.topic, "--json")
+    assert (told.returncode, told.stdout) == (11, "")
+    assert "HTTP 503" in told.stderr
