@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 SEEDS ?= 10000
 
-.PHONY: help demo test chaos simulate mutations bench soak performance lint lock build clean
+.PHONY: help demo test chaos simulate mutations bench soak performance fuzz hostile worst audit sbom lint lock build clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -32,6 +32,12 @@ $(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(BIN)/python
 $(VENV)/bench.stamp: requirements/bench.txt pyproject.toml | $(BIN)/python
 	@echo "installing what the benchmark needs …"
 	@$(PIP) install --quiet --require-hashes -r requirements/bench.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(VENV)/fuzz.stamp: requirements/fuzz.txt pyproject.toml | $(BIN)/python
+	@echo "installing what the fuzzer needs …"
+	@$(PIP) install --quiet --require-hashes -r requirements/fuzz.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
@@ -68,6 +74,21 @@ soak: $(VENV)/bench.stamp ## One worker under load for MINUTES=30: its memory st
 performance: $(VENV)/bench.stamp ## Tables and plots of docs/performance.md out of JSON="bench.json soak.json".
 	@$(BIN)/python -m tests.bench.report $(or $(JSON),bench.json)
 
+fuzz: $(VENV)/fuzz.stamp ## Inputs against framing, schema and datum for MINUTES=10, by the code that they reach; what is found goes into tests/fuzz/corpus.
+	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10)
+
+hostile: $(VENV)/dev.stamp ## MESSAGES=1000000 hostile messages, good ones among them, through a worker on the real parts.
+	@$(BIN)/python -m tests.hostile --messages $(or $(MESSAGES),1000000) $(if $(SEED),--seed $(SEED))
+
+worst: $(VENV)/dev.stamp ## What the most expensive messages cost: none more than 50 ms of the worker's time.
+	@$(BIN)/python -m tests.fuzz.worst
+
+audit: $(VENV)/dev.stamp ## The locked dependencies: hashes, licences, nothing besides; without network.
+	@$(BIN)/python -m tests.audit
+
+sbom: $(VENV)/dev.stamp ## What a worker is made of, as CycloneDX: sbom.cdx.json.
+	@$(BIN)/python -m tests.audit --sbom $(or $(SBOM),sbom.cdx.json)
+
 lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements/dev.txt
@@ -75,6 +96,8 @@ lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/demo.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group bench --extra demo --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/bench.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --group fuzz --extra demo --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/fuzz.txt
 
 build: $(VENV)/dev.stamp ## Wheel and sdist into dist/.
 	$(BIN)/python -m build --no-isolation
