@@ -86,8 +86,9 @@ worst: $(VENV)/dev.stamp ## What the most expensive messages cost: none more tha
 audit: $(VENV)/dev.stamp ## The locked dependencies: hashes, licences, nothing besides; without network.
 	@$(BIN)/python -m tests.audit
 
-sbom: $(VENV)/dev.stamp ## What a worker is made of, as CycloneDX: sbom.cdx.json.
-	@$(BIN)/python -m tests.audit --sbom $(or $(SBOM),sbom.cdx.json)
+sbom: $(VENV)/dev.stamp ## What a worker is made of, as CycloneDX (validated): SBOM=sbom.cdx.json.
+	$(BIN)/cyclonedx-py requirements requirements/demo.txt --pyproject pyproject.toml --output-reproducible --of JSON --validate \
+		-o $(or $(SBOM),sbom.cdx.json)
 
 lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --generate-hashes \

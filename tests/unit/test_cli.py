@@ -204,3 +204,16 @@ def test_settings_that_the_kafka_client_refuses_are_said(tmp_path: Path) -> None
     ):
         pass
     assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_an_unexpected_error_shows_its_place_and_not_its_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even for debugging: PostgreSQL's texts hold whole rows. Its cause neither."""
+    monkeypatch.setenv("AUDIT_LOG_LEVEL", "debug")
+    error = ZeroDivisionError("hunter2")
+    error.__cause__ = KeyError("hunter2")
+    assert ended(monkeypatch, error) == ExitCode.FAILURE
+    said = capsys.readouterr().err
+    assert "hunter2" not in said
+    assert "ZeroDivisionError" in said
+    assert "KeyError" in said
+    assert "test_cli.py" in said

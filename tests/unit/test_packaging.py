@@ -124,7 +124,7 @@ def test_the_installed_package_finds_its_files(installed: Installed) -> None:
     assert head
 
 
-@pytest.mark.parametrize("name", ["demo", "dev"])
+@pytest.mark.parametrize("name", ["demo", "dev", "bench", "fuzz"])
 def test_a_lock_is_complete(name: str) -> None:
     """Every requirement by its hash, from nowhere in particular, and with what builds the project without network."""
     lines = (ROOT / f"requirements/{name}.txt").read_text().splitlines()
