@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 SEEDS ?= 10000
 
-.PHONY: help demo test chaos simulate mutations bench soak performance lint image-check chart-check manifests lock build clean
+.PHONY: help demo test chaos simulate mutations bench soak performance image-check chart-check manifests fuzz hostile worst audit sbom lint lock build clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -32,6 +32,12 @@ $(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(BIN)/python
 $(VENV)/bench.stamp: requirements/bench.txt pyproject.toml | $(BIN)/python
 	@echo "installing what the benchmark needs …"
 	@$(PIP) install --quiet --require-hashes -r requirements/bench.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(VENV)/fuzz.stamp: requirements/fuzz.txt pyproject.toml | $(BIN)/python
+	@echo "installing what the fuzzer needs …"
+	@$(PIP) install --quiet --require-hashes -r requirements/fuzz.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
@@ -77,6 +83,22 @@ performance: $(VENV)/bench.stamp ## Tables and plots of docs/performance.md out 
 image-check: $(VENV)/dev.stamp ## Build the container image and run it for real, locked down (as root; needs podman, runc and debootstrap).
 	@$(BIN)/python -m tests.deploy.image_check
 
+fuzz: $(VENV)/fuzz.stamp ## Inputs against framing, schema and datum for MINUTES=10, by the code that they reach; what is found goes into tests/fuzz/corpus.
+	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10)
+
+hostile: $(VENV)/dev.stamp ## MESSAGES=1000000 hostile messages, good ones among them, through a worker on the real parts.
+	@$(BIN)/python -m tests.hostile --messages $(or $(MESSAGES),1000000) $(if $(SEED),--seed $(SEED))
+
+worst: $(VENV)/dev.stamp ## What the most expensive messages cost: none more than 50 ms of the worker's time.
+	@$(BIN)/python -m tests.fuzz.worst
+
+audit: $(VENV)/dev.stamp ## The locked dependencies: hashes, licences, nothing besides; without network.
+	@$(BIN)/python -m tests.audit
+
+sbom: $(VENV)/dev.stamp ## What a worker is made of, as CycloneDX (validated): SBOM=sbom.cdx.json.
+	$(BIN)/cyclonedx-py requirements requirements/demo.txt --pyproject pyproject.toml --output-reproducible --of JSON --validate \
+		-o $(or $(SBOM),sbom.cdx.json)
+
 lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --extra parquet --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements/dev.txt
@@ -88,6 +110,8 @@ lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/run.txt
 	uv pip compile requirements/image.in --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/image.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --group fuzz --extra demo --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/fuzz.txt
 
 build: $(VENV)/dev.stamp ## Wheel and sdist into dist/.
 	$(BIN)/python -m build --no-isolation

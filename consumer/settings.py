@@ -44,6 +44,9 @@ def _when_text(parse: Any) -> BeforeValidator:
 def _database(url: SecretStr) -> SecretStr:
     if not _DATABASE.fullmatch(url.get_secret_value()):
         raise ValueError("needs a libpq URL, such as postgresql://audit@localhost:5432/audit")
+    # libpq would take what follows the first @ for the host, and its error would show it: the rest of the password.
+    if url.get_secret_value().partition("://")[2].partition("?")[0].count("@") > 1:
+        raise ValueError("holds an @ that is not escaped: in a password, write %40")
     return url
 
 

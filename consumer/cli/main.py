@@ -3,6 +3,7 @@
 import os
 import select
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +83,7 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line."""
+    threading.excepthook = _thread_failed
     try:
         # Click returns the code of a command that ended by Exit, instead of raising it.
         status = cli.main(standalone_mode=False)
@@ -98,11 +100,33 @@ def main() -> None:
         _end(str(error), error.exit_code)
     except BrokenPipeError:
         _forget_stdout()
-    except Exception as error:  # noqa: BLE001 - the last resort: a text without a traceback, which could hold an event's values
+    except Exception as error:  # noqa: BLE001 - the last resort: without the error's own text, which could hold an event's values
         if os.environ.get("AUDIT_LOG_LEVEL", "").lower() == "debug":
-            traceback.print_exc()
+            _show_where(error)
             sys.exit(ExitCode.FAILURE)
         _end(f"unexpected {type(error).__name__}; AUDIT_LOG_LEVEL=debug shows where", ExitCode.FAILURE)
+
+
+def _show_where(error: BaseException) -> None:
+    """The places in the code, and the types of the errors. Never their texts: PostgreSQL's hold whole rows, and a driver's a password."""
+    chain: list[BaseException] = []
+    step: BaseException | None = error
+    while step is not None and step not in chain:
+        chain.insert(0, step)
+        step = step.__cause__ or step.__context__
+    for each in chain:
+        click.echo("Traceback (most recent call last):", err=True)
+        click.echo("".join(traceback.format_tb(each.__traceback__)), err=True, nl=False)
+        click.echo(
+            f"{type(each).__module__}.{type(each).__qualname__} (what it says may hold an event's values, and is not shown)", err=True
+        )
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    """Instead of Python's own, which prints the error's text."""
+    click.echo(f"unexpected {failed.exc_type.__name__} in the thread {failed.thread.name if failed.thread else '?'}", err=True)
+    if failed.exc_value is not None and os.environ.get("AUDIT_LOG_LEVEL", "").lower() == "debug":
+        _show_where(failed.exc_value)
 
 
 def _reader_is_gone() -> bool:

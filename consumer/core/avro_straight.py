@@ -113,6 +113,8 @@ class _Writer:
         return full if full in self._named else None
 
     def _array(self, items: Any, namespace: str, level: int) -> str:
+        if items not in ("string", "long", "boolean"):
+            raise _NoShortCutError  # how many values all items may hold together is counted by the closures
         # One block of less than 64 items, and its end.
         variable = self._put(level, "{v} = []", "n = data[p]", "p += 1", "if n:", " if n & 129: return None")
         self._put(level, " for _ in range(n >> 1):")

@@ -7,8 +7,11 @@ from typing import Any
 Read = Callable[[bytes, int], tuple[Any, int]]
 """Reads one value at a place: (bytes, place) → (value, next place)."""
 
-MAX_ITEMS = 100_000
-"""Items of all arrays and maps are at least a byte each; more than this in one array is no integration change."""
+MAX_ITEM_VALUES = 10_000
+"""Values in the items of all arrays and maps of one message; more is no integration change, and would cost more than its share of time."""
+
+MAX_ALTERED = 65_536
+"""Bytes of the longest message whose unstorable characters are made visible: what that takes grows with each, to a second for a MiB."""
 
 
 class MalformedDatumError(ValueError):
@@ -61,7 +64,10 @@ def _read_length(data: bytes, place: int) -> tuple[int, int]:
 
 
 def read_string(data: bytes, place: int) -> tuple[str, int]:
-    """Avro string. Bytes that are no UTF-8 become surrogates, which the mapping makes visible: the event keeps its place in the log."""
+    """Avro string. Bytes that are no UTF-8 become surrogates, which the mapping makes visible: the event keeps its place in the log.
+
+    Not in a message of more than MAX_ALTERED bytes.
+    """
     length = data[place]
     if length < 0x80 and not length & 1:
         place += 1
@@ -75,6 +81,8 @@ def read_string(data: bytes, place: int) -> tuple[str, int]:
     except UnicodeDecodeError:
         if end > len(data):
             raise IndexError from None
+        if len(data) > MAX_ALTERED:
+            raise MalformedDatumError(place, f"a text that is no UTF-8, in a message of more than {MAX_ALTERED} bytes,") from None
     try:
         return raw.decode(errors="surrogatepass"), end
     except UnicodeDecodeError:
@@ -117,12 +125,23 @@ PRIMITIVES: dict[str, Read] = {
 }
 
 
-def read_block(data: bytes, place: int, so_far: int) -> tuple[int, int]:
-    """The count of a block's items; a negative one is followed by the block's size in bytes, which must be right in its sign."""
+def read_block(data: bytes, place: int, most: int) -> tuple[int, int, int | None]:
+    """The beginning of a block of at most `most` items.
+
+    Returns:
+        The count of its items, where the first one begins, and where the last one must end: a negative count is followed by that.
+    """
     count, after = read_long(data, place)
+    size = None
     if count < 0:
         count = -count
-        _, after = _read_length(data, after)
-    if so_far + count > MAX_ITEMS:
-        raise MalformedDatumError(place, f"more than {MAX_ITEMS} items")
-    return count, after
+        size, after = _read_length(data, after)
+    if count > most:
+        raise MalformedDatumError(place, "too many items")
+    return count, after, None if size is None else after + size
+
+
+def check_block(place: int, end: int | None) -> None:
+    """After the last item of a block: its size in bytes must have been right, or there is a second way to say the same."""
+    if end is not None and place != end:
+        raise MalformedDatumError(place, "a block whose size in bytes is not that of its items")

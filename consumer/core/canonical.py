@@ -13,6 +13,9 @@ from json.encoder import encode_basestring as _quote
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_LONGEST_ADDRESS = 45
+"""Characters: six groups of IPv6 and an IPv4 address. What is kept in the cache is bounded by it, too."""
+
 is_uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 """Whether a text is a UUID in its 36-character form, the only one that is taken; lower case is the canonical one."""
 
@@ -68,8 +71,8 @@ def address_text(address: str) -> str:
     Raises:
         ValueError: not an address; an IPv6 zone (`%eth0`) is none that PostgreSQL's inet can hold.
     """
-    if "%" in address:
-        raise ValueError("an address with a zone")
+    if len(address) > _LONGEST_ADDRESS or "%" in address:
+        raise ValueError("no address, or one with a zone")
     if ":" not in address:
         return str(IPv4Address(address))
     digits = f"{int(IPv6Address(address)):032x}"  # `exploded` would parse it twice more

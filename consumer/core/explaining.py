@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from consumer.core.avro import full_name
-from consumer.core.avro_values import PRIMITIVES, MalformedDatumError, read_block, read_long, read_string
+from consumer.core.avro_values import MAX_ITEM_VALUES, PRIMITIVES, MalformedDatumError, check_block, read_block, read_long, read_string
 from consumer.core.errors import Reason, Rejected
 from consumer.core.framing import CONFLUENT, CONFLUENT_HEADER, SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Headers, registry_name, shown
 
@@ -109,6 +109,7 @@ class _Trace:
         self._data = data
         self._named: dict[str, tuple[Mapping[str, Any], str]] = {}  # full name → schema, namespace for what is in it
         self._collect(schema, "")
+        self._left = MAX_ITEM_VALUES
         self.fields: list[Field] = []
         self.path: str | None = None
 
@@ -175,15 +176,19 @@ class _Trace:
         number = 0
         while True:
             self.path = path
-            count, place = read_block(self._data, place, number)
+            count, place, end = read_block(self._data, place, self._left)
             if not count:
+                check_block(place, end)
                 return place
+            self._left -= count
             for _ in range(count):
                 name = str(number)
                 if keyed:
                     name, place = read_string(self._data, place)
                 place = self.read(items, namespace, f"{path}[{name}]", place)
                 number += 1
+            self.path = path
+            check_block(place, end)
 
     def _collect(self, schema: Any, namespace: str) -> None:
         """Finds the named types first: what defines one may stand in a branch that this datum has not."""

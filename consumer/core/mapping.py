@@ -1,15 +1,14 @@
 """ChangeEvent → AuditRecord, by the table of the documented actions."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from consumer.core.actions import ACTIONS, BY_CHANGE, NOBODY, RESULTS, SERVICE, TARGETS, Action, Kind
+from consumer.core.avro_values import MAX_ALTERED
 from consumer.core.canonical import address_text, canonical_json, content_hash, is_uuid, quote, timestamp_text
 from consumer.core.errors import Reason, Rejected
 from consumer.core.events import AuditRecord, ChangeEvent
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_NUL = "\\u0000"
 
 # A named tuple's own constructor binds each field by its name, which takes three times as long.
@@ -20,7 +19,7 @@ def audit_record(event: ChangeEvent, source: bytes) -> AuditRecord:
     """The record of the documented log for this event; `source` is the raw message it came from.
 
     NUL and lone surrogates, which PostgreSQL can't store, are written as the six visible characters of their JSON escape, and the record
-    then carries the raw message: such an event must not be able to hide from the log.
+    then carries the raw message: such an event must not be able to hide from the log. Not in a message of more than MAX_ALTERED bytes.
 
     Raises:
         Rejected: `unmapped change` or `invalid event`; the text names the field, never its value.
@@ -33,6 +32,8 @@ def audit_record(event: ChangeEvent, source: bytes) -> AuditRecord:
     result = RESULTS.get(event.result)
     if result is None:
         raise Rejected(Reason.INVALID_EVENT, "result is none of the known symbols")
+    if len(source) > MAX_ALTERED and _holds_nul(event):  # the reader refuses what is no UTF-8 in such a message
+        raise Rejected(Reason.INVALID_EVENT, f"a text holds NUL, in a message of more than {MAX_ALTERED} bytes")
     items = _items(action, event, result)
     canonical = canonical_json(*items)
     # One look at the whole text instead of one at every field: NUL always shows as its escape here.
@@ -125,11 +126,25 @@ def _complement(action: Action) -> Callable[[Mapping[str, Any]], str]:
 _COMPLEMENT = {action.change_type: _complement(action) for action in ACTIONS}
 
 
+def _holds_nul(value: Any) -> bool:
+    """Whether a text at any depth does."""
+    match value:
+        case str():
+            return "\x00" in value
+        case tuple() | list():
+            return any(map(_holds_nul, value))
+        case dict():
+            return any(map(_holds_nul, value.values()))
+        case _:
+            return False
+
+
 def _storable(value: Any) -> Any:
     """The same value with NUL and surrogates made visible, at any depth."""
     match value:
         case str():
-            return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", value.replace("\x00", _ESCAPED_NUL))
+            # By the codec: a substitution by a function takes a second for a message full of them.
+            return value.replace("\x00", _ESCAPED_NUL).encode(errors="backslashreplace").decode()
         case ChangeEvent():
             return ChangeEvent(*map(_storable, value))
         case tuple():

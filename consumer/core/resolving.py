@@ -82,7 +82,7 @@ class _Compiler:
         if isinstance(reader, list):
             return self._into_union(writer, reader, path, spaces)
         if isinstance(writer, str) or isinstance(reader, str):
-            return _primitive(writer, reader) if isinstance(writer, str) and isinstance(reader, str) else None
+            return _primitive(writer, reader, path) if isinstance(writer, str) and isinstance(reader, str) else None
         return self._definitions(writer, reader, path, spaces) if writer["type"] == reader["type"] else None
 
     def _definitions(self, writer: Mapping[str, Any], reader: Mapping[str, Any], path: str, spaces: tuple[str, str]) -> Resolve | None:
@@ -169,16 +169,16 @@ def _same_name(writer: Mapping[str, Any], reader: Mapping[str, Any]) -> bool:
     return short in {name.rpartition(".")[2] for name in (reader["name"], *reader.get("aliases", ()))}
 
 
-def _primitive(writer: str, reader: str) -> Resolve | None:
+def _primitive(writer: str, reader: str, path: str) -> Resolve | None:
     if writer == reader:
         return _same
     if reader not in _PROMOTED.get(writer, ()):
         return None
     match reader:
         case "string":
-            return _text
+            return _text(path)
         case "bytes":
-            return lambda value: value.encode(errors="surrogatepass")
+            return _bytes(path)
         case "float" | "double":
             return float
     return _same
@@ -205,12 +205,24 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _text(value: bytes) -> str:
-    """As the strict reader does with a string."""
-    try:
-        return value.decode(errors="surrogatepass")
-    except UnicodeDecodeError:
-        return value.decode(errors="surrogateescape")
+def _bytes(path: str) -> Resolve:
+    def convert(value: str) -> bytes:
+        try:
+            return value.encode()
+        except UnicodeEncodeError:
+            raise Rejected(Reason.INVALID_EVENT, f"{path}: a text that is no UTF-8") from None
+
+    return convert
+
+
+def _text(path: str) -> Resolve:
+    def convert(value: bytes) -> str:
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise Rejected(Reason.INVALID_EVENT, f"{path}: bytes that are no UTF-8") from None
+
+    return convert
 
 
 def _unmapped(path: str) -> Resolve:

@@ -30,7 +30,14 @@ def text_field(value: str) -> bytes:
     return _LENGTH(len(data)) + data
 
 
-_frequent = lru_cache(maxsize=4096)(text_field)
+_remembered = lru_cache(maxsize=4096)(text_field)
+_MEMORABLE = 256
+"""Characters of the longest text that is remembered: thousands of long ones would take gigabytes."""
+
+
+def _frequent(value: str) -> bytes:
+    """A text column whose value often comes again."""
+    return _remembered(value) if len(value) <= _MEMORABLE else text_field(value)
 
 
 @lru_cache(maxsize=64)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,11 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Produc
 from confluent_kafka.admin import OffsetSpec
 
 from tests.bed.kafka import KafkaBroker
+
+PLANTED = "planted-password-7f3a"
+"""Every worker of the suite has it; the servers of the bed trust everybody, so that it does no harm."""
+_NOBODY_SAYS = (PLANTED, "sato", "192.0.2.7")
+"""The password, and what the events of `tests.bed.events` hold."""
 
 BOOKS = ("written", "duplicates", "quarantined", "tombstones", "skipped", "expired")
 
@@ -30,6 +36,7 @@ class Workplace:
             "PYTHONUNBUFFERED": "1",
             "AUDIT_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "AUDIT_DATABASE_URL": database,
+            "AUDIT_DATABASE_PASSWORD": PLANTED,
             "AUDIT_KAFKA_TOPIC": topic,
             "AUDIT_KAFKA_GROUP_ID": f"group-{topic}",
             "AUDIT_KAFKA_SESSION_TIMEOUT": "6s",
@@ -38,10 +45,12 @@ class Workplace:
 
     def command(self, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
         """Runs a command to its end."""
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "consumer", *arguments],
             env={**self.environment, **settings}, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
+        assert_discreet(done.stderr)
+        return done
 
     def drain(self, **settings: str) -> str:
         """Runs a worker until everything is accounted for; its log."""
@@ -54,17 +63,19 @@ class Workplace:
         self, *, log: Path | None = None, module: str = "consumer", **settings: str
     ) -> Iterator["subprocess.Popen[bytes]"]:  # fmt: skip
         """A worker in the background; what it says goes to `log`, where given."""
-        with (log or Path(os.devnull)).open("ab") as ear:
+        with log.open("a+b") if log else tempfile.TemporaryFile() as ear:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, "run"], env={**self.environment, **settings}, stdout=subprocess.DEVNULL, stderr=ear
             )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGCONT)
-                process.kill()
-                process.wait()
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGCONT)
+                    process.kill()
+                    process.wait()
+            ear.seek(0)
+            assert_discreet(ear.read().decode(errors="replace"))
 
     def publish(
         self,
@@ -139,6 +150,13 @@ class Workplace:
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         asked = self.kafka.admin.list_offsets({TopicPartition(self.topic, number): latest for number in numbers})
         return {place.partition: future.result(30).offset for place, future in asked.items()}
+
+
+def assert_discreet(text: str) -> None:
+    """Nothing that a worker, or a command on stderr, says holds a password or a value of an event: asked of every one in the suite."""
+    for marker in _NOBODY_SAYS:
+        at = text.find(marker)
+        assert at < 0, f"{marker!r} is in the output: …{text[max(0, at - 300) : at + 50]}…"
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = 60.0) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from consumer.core.avro import _Compiler, compile_reader
 from consumer.core.avro_straight import compile_straight
-from consumer.core.avro_values import MalformedDatumError
+from consumer.core.avro_values import MAX_ITEM_VALUES, MalformedDatumError
 from consumer.core.decoding import strip_logical_types
 from consumer.core.errors import HostileSchemaError
 from consumer.core.framing import SINGLE_OBJECT_HEADER
@@ -23,8 +23,15 @@ from tests.property.strategies import values
 SCHEMA = strip_logical_types(event_schema())
 PARSED = fastavro.parse_schema(SCHEMA)
 READ = compile_reader(SCHEMA)
-RULE = _Compiler().reader(SCHEMA, "", 0)
+COMPILER = _Compiler()
+CLOSURES = COMPILER.reader(SCHEMA, "", 0)
 STRAIGHT: Any = compile_straight(SCHEMA)
+
+
+def rule(data: bytes) -> Any:
+    """What the closures say."""
+    COMPILER.room.left = MAX_ITEM_VALUES
+    return CLOSURES(data, 0)
 
 
 def _encoded(schema: Any, value: Any) -> bytes:
@@ -91,6 +98,11 @@ def test_random_bytes_never_escape(raw: bytes) -> None:
         ("string", b"\x06ab", "end inside"),
         ("double", b"\x00", "end inside"),
         ({"type": "array", "items": "string"}, b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f", "items"),
+        ({"type": "array", "items": "string"}, b"\x01\x04\x02a\x00\x04", "left over"),
+        ({"type": "array", "items": "string"}, b"\x01\x06\x02a\x00", "size in bytes"),
+        ({"type": "array", "items": "string"}, b"\x01\x02\x02a\x00", "size in bytes"),
+        ({"type": "map", "values": "int"}, b"\x01\x08\x02a\x00\x00", "size in bytes"),
+        ("string", b"\x80\x80\x10" + b"\xff" * 131_072, "no UTF-8"),
     ],
 )
 def test_malformed(schema: Any, raw: bytes, what: str) -> None:
@@ -115,13 +127,41 @@ def _deep(depth: int) -> Any:
     return schema
 
 
+EMPTY = {"type": "record", "name": "Empty", "fields": []}
+
+
 @pytest.mark.parametrize(
     "schema",
     [
         {"type": "record", "name": "R", "fields": [{"name": "next", "type": ["null", "R"]}]},
         {"type": "array", "items": "null"},
         {"type": "array", "items": {"type": "record", "name": "Empty", "fields": []}},
+        {"type": "array", "items": {"type": "record", "name": "A", "fields": [{"name": "e", "type": EMPTY}]}},
+        {"type": "array", "items": {"type": EMPTY}},
+        {"type": "map", "values": ["null", EMPTY, {"type": "array", "items": "Empty"}]},
+        {"type": "record", "name": "R", "fields": [{"name": "a", "type": ["null", EMPTY]}, {"name": "b", "type": "Empty"}]},
         {"type": "fixed", "name": "F", "size": 0},
+        {"type": "fixed", "name": "F", "size": True},
+        {"type": "fixed", "name": "F", "size": 2**70},
+        {"type": "fixed", "name": "F", "size": 16, "logicalType": "decimal", "precision": 10**9},
+        {"type": "bytes", "logicalType": "decimal", "precision": 10**9, "scale": 2},
+        {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 1e300},
+        {"type": "enum", "name": "E", "symbols": []},
+        {"type": "enum", "name": "E", "symbols": ["A", "A"]},
+        {"type": "enum", "name": "E", "symbols": ["A", ["B"]]},
+        {"type": "enum", "name": "E", "symbols": ["no name"]},
+        {"type": "enum", "name": "E", "symbols": [f"S{number}" for number in range(2000)]},
+        {"type": "enum", "name": "E", "namespace": None, "symbols": ["A"]},
+        {"type": "enum", "name": "string", "symbols": ["A"]},
+        {"type": "enum", "name": "", "symbols": ["A"]},
+        {"type": "enum", "name": "a..b", "symbols": ["A"]},
+        {"type": "record", "name": "R", "fields": [{"name": "x", "type": "int"}, {"name": "x", "type": "int"}]},
+        {"type": "record", "name": "R", "fields": [{"name": "x\n", "type": "int"}]},
+        [],
+        ["int", ["null", "string"]],
+        [{"type": "record"}],
+        [{"type": "record", "name": ["R"], "fields": []}],
+        ["null"] * 1000,
         _doubled(16),
         _deep(100),
         {"type": "record", "name": "R", "fields": [{"name": f"f{number}", "type": "int"} for number in range(1000)]},
@@ -153,7 +193,7 @@ def test_the_short_cut_takes_only_what_the_closures_take(value: Any, data: st.Da
     except (IndexError, UnicodeDecodeError, MalformedDatumError):
         return
     if found is not None and found[1] == len(raw):
-        assert found == RULE(bytes(raw), 0)
+        assert found == rule(bytes(raw))
 
 
 @given(st.binary(max_size=200))
@@ -173,7 +213,40 @@ def test_usual_events_take_the_short_cut() -> None:
     assert straight(b"\x02x", 0) == ({"a'}, exit(), {'{v}": "x"}, 2)
 
 
-@pytest.mark.parametrize("schema", ["double", {"type": "map", "values": "string"}, {"type": "fixed", "name": "F", "size": 2}, _deep(20)])
+@pytest.mark.parametrize("schema", ["double", {"type": "map", "values": "string"}, {"type": "fixed", "name": "F", "size": 2}, _deep(2)])
 def test_what_has_no_short_cut(schema: Any) -> None:
     """The closures read it."""
     assert compile_straight(schema) is None
+
+
+def test_a_block_may_say_its_size() -> None:
+    """If it is right; twice in one array."""
+    assert compile_reader({"type": "array", "items": "string"})(b"\x03\x08\x02a\x02b\x01\x04\x02c\x00", 0) == ["a", "b", "c"]
+    assert compile_reader({"type": "map", "values": "int"})(b"\x01\x06\x02a\x02\x00", 0) == {"a": 1}
+
+
+def test_a_change_without_fields_is_none_of_the_hostile() -> None:
+    """In a union, whose index takes a byte."""
+    assert compile_reader({"type": "array", "items": ["null", EMPTY]})(b"\x04\x00\x02\x00", 0) == [None, ("Empty", {})]
+
+
+@pytest.mark.parametrize(
+    "items", ["boolean", {"type": "record", "name": "R", "fields": [{"name": f"f{n}", "type": "int"} for n in range(99)]}]
+)
+def test_the_values_of_all_items_are_bounded_together(items: Any) -> None:
+    """However they are spread over arrays in arrays, and however wide they are."""
+    schema = {"type": "array", "items": {"type": "array", "items": items}}
+    width = 1 if isinstance(items, str) else 100
+    read = compile_reader(schema)
+    inner = 50  # in each array
+    item = b"\x64" + b"\x00" * (inner * max(1, width - 1)) + b"\x00"
+    weight = width + 1 + inner * width  # of an outer item, once it is read; the array and its item were counted before
+    fit = MAX_ITEM_VALUES // weight
+
+    def raw(count: int) -> bytes:
+        return b"".join(b"\x02" + item for _ in range(count)) + b"\x00"
+
+    for _ in range(2):  # each datum has all the room
+        assert len(read(raw(fit), 0)) == fit
+        with pytest.raises(MalformedDatumError, match="too many items"):
+            read(raw(fit + 1), 0)

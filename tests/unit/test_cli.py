@@ -163,7 +163,9 @@ def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert ended(monkeypatch, LookupError("a value of an event")) == 1
     err = capsys.readouterr().err
     assert "Traceback" in err
-    assert "a value of an event" in err
+    assert "test_cli.py" in err
+    assert "LookupError" in err
+    assert "a value of an event" not in err
 
 
 def test_exit_codes_are_told_apart() -> None:
@@ -204,3 +206,16 @@ def test_settings_that_the_kafka_client_refuses_are_said(tmp_path: Path) -> None
     ):
         pass
     assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_an_unexpected_error_shows_its_place_and_not_its_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even for debugging: PostgreSQL's texts hold whole rows. Its cause neither."""
+    monkeypatch.setenv("AUDIT_LOG_LEVEL", "debug")
+    error = ZeroDivisionError("hunter2")
+    error.__cause__ = KeyError("hunter2")
+    assert ended(monkeypatch, error) == ExitCode.FAILURE
+    said = capsys.readouterr().err
+    assert "hunter2" not in said
+    assert "ZeroDivisionError" in said
+    assert "KeyError" in said
+    assert "test_cli.py" in said

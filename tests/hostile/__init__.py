@@ -1,0 +1,1 @@
+"""Hostile messages by the thousand or million through a running worker."""
