@@ -108,7 +108,7 @@ MUTATIONS = (
                 "                pass\n",
             ),
         ),
-        "tests/integration/test_conformance.py",
+        "tests/integration/test_conformance.py::TestStoreFaults::test_the_lock_of_a_frozen_worker_is_broken",
     ),
     Mutation(
         "a batch that PostgreSQL refuses is given up",

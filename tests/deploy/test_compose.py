@@ -144,6 +144,11 @@ def _installed(postgres: PostgresServer, services: dict[str, Any], tmp_path: Pat
     script = re.sub(r"integration_audit_(owner|worker)", rf"integration_audit_\1_{suffix}", script)
     if _known(postgres, "audit_writer"):
         script = script.replace("CREATE ROLE audit_writer NOLOGIN;", "")
+    if _known(postgres, "audit_owner"):  # made by another test's superuser, and not by the owner's migration as on a new server
+        roles = ("audit_owner", "audit_reader", "audit_operator", "audit_retention")
+        script += "".join(
+            f"GRANT {role} TO integration_audit_owner_{suffix} WITH ADMIN OPTION;\n" for role in roles if _known(postgres, role)
+        )
     file = tmp_path / "roles.sql"
     file.write_text(script)
     subprocess.run(["psql", "--no-psqlrc", "-q", "-f", str(file), postgres.url()], check=True, timeout=60)

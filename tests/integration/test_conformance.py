@@ -77,8 +77,12 @@ class TestStore:
         self._open(store)
         first = event()
         other = {**first, "tenant": "other"}
-        assert store.write(store.prepare([_part(self.partition, 0, first, first, other)])) == Written(1, 1, (Reason.CONFLICT,))
-        assert store.write(store.prepare([_part(self.partition, 3, other, first, event())])) == Written(1, 1, (Reason.CONFLICT,))
+        assert store.write(store.prepare([_part(self.partition, 0, first, first, other)])) == Written(
+            1, 1, ((self.partition.topic, Reason.CONFLICT),)
+        )
+        assert store.write(store.prepare([_part(self.partition, 3, other, first, event())])) == Written(
+            1, 1, ((self.partition.topic, Reason.CONFLICT),)
+        )
         assert store.write(store.prepare([_part(self.partition, 6, event())])) == Written(1, 0, ())
 
     def test_a_conflict_that_comes_twice_in_a_batch_is_two_conflicts(self, store: Any) -> None:
@@ -87,7 +91,9 @@ class TestStore:
         first = event()
         other = {**first, "tenant": "other"}
         store.write(store.prepare([_part(self.partition, 0, first)]))
-        assert store.write(store.prepare([_part(self.partition, 1, other, other)])) == Written(0, 0, (Reason.CONFLICT, Reason.CONFLICT))
+        assert store.write(store.prepare([_part(self.partition, 1, other, other)])) == Written(
+            0, 0, ((self.partition.topic, Reason.CONFLICT),) * 2
+        )
 
     def test_counts_without_rows(self, store: Any) -> None:
         """Tombstones, skipped and expired offsets, and quarantine."""
@@ -95,7 +101,7 @@ class TestStore:
         part = _part(self.partition, 0, tombstones=1, skipped=2, expired=3)
         part.next_offset += 1
         part.quarantined.append(QuarantinedMessage(6, Reason.UNDECODABLE, "no Avro", None, b"\x00", [("a", None), ("b\x00", b"\xff")]))
-        assert store.write(store.prepare([part])) == Written(0, 0, (Reason.UNDECODABLE,))
+        assert store.write(store.prepare([part])) == Written(0, 0, ((self.partition.topic, Reason.UNDECODABLE),))
         assert self._open(store) == 7
 
 
@@ -332,4 +338,4 @@ def test_a_refused_row_does_not_stand_in_the_way_of_a_good_one(database: str) ->
     bad = {**good, "tenant": "".join(uuid.uuid4().hex for _ in range(300))}
     outcome = store.write(store.prepare([_part(partition, 0, bad, bad, good, good)]))
     store.close()
-    assert outcome == Written(1, 1, (Reason.UNSTORABLE, Reason.UNSTORABLE))
+    assert outcome == Written(1, 1, (("topic", Reason.UNSTORABLE),) * 2)
