@@ -172,6 +172,9 @@ class Worker:
         if not self._store.wait(0 if self._next is None and self._full and not self._opening else POLL):
             self._mind_slow_call()
             return
+        # Only here, where the call is over: whatever else fails meanwhile must not change what its result is taken for.
+        opening, looking = self._opening, self._looking
+        self._opening, self._looking = {}, {}
         try:
             result = self._store.result()
         except FencedError:
@@ -186,10 +189,10 @@ class Worker:
             self._answered = self._monotonic()
             self._backoff.reset()
             self._resume()
-            if self._opening:
-                self._start_partitions(result)
-            elif self._looking:
-                self._leave_other_positions(result)
+            if opening:
+                self._start_partitions(opening, result)
+            elif looking:
+                self._leave_other_positions(looking, result)
             else:
                 self._written(result)
 
@@ -208,7 +211,6 @@ class Worker:
         if why != self._failing:
             self._observer.event("held", reason=why)
         self._failing = why
-        self._opening, self._looking = {}, {}
         self._source.hold()
         self._retry_at = self._monotonic() + max(at_least, self._backoff.next())
 
@@ -272,8 +274,7 @@ class Worker:
             self._begun = self._monotonic()
             self._store.start_open({partition: (at.topic_id, at.low) for partition, at in self._opening.items()})
 
-    def _start_partitions(self, positions: Mapping[Partition, PartitionPosition]) -> None:
-        opening, self._opening = self._opening, {}
+    def _start_partitions(self, opening: Mapping[Partition, Ranges], positions: Mapping[Partition, PartitionPosition]) -> None:
         gaps: list[PartitionSlice] = []
         for partition, at in opening.items():
             if partition not in self._source.unsettled:  # lost meanwhile
@@ -300,9 +301,8 @@ class Worker:
         if gaps:
             self._writing = self._store.prepare(gaps)
 
-    def _leave_other_positions(self, positions: Mapping[Partition, PartitionPosition]) -> None:
+    def _leave_other_positions(self, looked: Mapping[Partition, str], positions: Mapping[Partition, PartitionPosition]) -> None:
         """A database restored from a backup, or an operator, may have changed positions that no write has asked about since."""
-        looked, self._looking = self._looking, {}
         for partition in looked.keys() & self.written.keys():
             at = positions.get(partition)
             if at is None or at.next_offset != self.written[partition]:

@@ -343,3 +343,16 @@ def test_an_unknown_schema_is_refused_and_the_others_go_on() -> None:
     rig.run(400)
     rig.assert_complete(19, quarantined=1)
     assert "schema unknown" in rig.ear.names
+
+
+def test_a_failure_beside_a_call_in_flight_does_not_change_its_meaning() -> None:
+    """The brokers fail while the database is asked for positions: its answer is not taken for a write's."""
+    rig = Rig()
+    rig.run()
+    worker = rig.worker
+    worker._looking = {partition: cursor.topic_id for partition, cursor in worker._cursors.items()}
+    rig.store.start_look(worker._looking)
+    worker._try_again("Kafka: topic does not exist")
+    rig.run()
+    rig.assert_complete()
+    assert "position changed" not in rig.ear.names
