@@ -283,7 +283,7 @@ class Worker:
             if offset > at.high:
                 self._beyond[partition] = (
                     f"the position {offset} of {partition.topic}/{partition.number} is beyond the partition's end {at.high}:"
-                    " Kafka lost messages that were read; see `integration-audit position`"
+                    " Kafka lost messages that were read (see docs/promise.md)"
                 )
                 self._observer.event("position beyond the end", topic=partition.topic, partition=partition.number, position=offset)
                 self._not_before[partition] = self._monotonic() + HELD_CHECK

@@ -5,6 +5,7 @@ position moves on, so callbacks catch everything, and a failure rebuilds the cli
 `auto.offset.reset` would jump silently, so it is `error`, and the worker decides where to go on.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -24,6 +25,9 @@ from consumer.kafka.trouble import Trouble
 _HARMLESS = (KafkaError._MAX_POLL_EXCEEDED, KafkaError._PARTITION_EOF)  # noqa: SLF001 - the client's own codes begin so
 _FATAL = KafkaError._FATAL  # noqa: SLF001
 _NO_OFFSET = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
+
+CLOSE_WAIT = 10.0
+"""Seconds that leaving the group may take; one is usual."""
 
 _error_of = KafkaMessage.error
 
@@ -96,11 +100,19 @@ class KafkaSource:
         self._open()
 
     def close(self) -> None:
-        """Leaves the group."""
+        """Leaves the group, within CLOSE_WAIT: the client itself knows no bound, and was seen to wait for ever for brokers that are gone."""
         if self._dead:  # it has no group any more, and its close() would not return
             return
+        self._dead = True
+        closing = threading.Thread(target=self._close, args=(self._consumer,), name="close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_WAIT)
+        if closing.is_alive():  # nobody uses this client any more; the group gives up on it when its session ends
+            self._report("consumer did not close", seconds=CLOSE_WAIT)
+
+    def _close(self, consumer: Consumer) -> None:
         try:
-            self._consumer.close()
+            consumer.close()
         except (KafkaException, RuntimeError) as error:
             self._report("consumer did not close cleanly", error=type(error).__name__)
 
@@ -295,6 +307,9 @@ class KafkaSource:
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         try:
+            if consumer is not self._consumer:  # given up, in a thread of its own: what we know is of its successor
+                consumer.incremental_unassign(places)
+                return
             self.before_revoke()
             self._drop(places)
             consumer.incremental_unassign(places)
@@ -305,7 +320,8 @@ class KafkaSource:
     def _on_lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         try:
             # Somebody else may own them already: nothing to wait for, the fence makes a late write harmless.
-            self._drop(places)
+            if consumer is self._consumer:  # not one that was given up
+                self._drop(places)
             consumer.incremental_unassign(places)
             self._report("partitions lost", partitions=len(places))
         except BaseException as error:  # noqa: BLE001 - as above
