@@ -100,7 +100,7 @@ class KafkaSource:
         self._open()
 
     def close(self) -> None:
-        """Leaves the group, within CLOSE_WAIT: the client itself knows no bound, and was seen to wait for ever for brokers that are gone."""
+        """Leaves the group, within CLOSE_WAIT: the client itself was seen to wait for ever for brokers that are gone."""
         if self._dead:  # it has no group any more, and its close() would not return
             return
         self._dead = True
