@@ -100,6 +100,17 @@ MUTATIONS = (
         "tests/faults/test_kafka.py::TestFault11TopicMadeAnew::test_fault_11_topic_made_anew[True-classic]",
     ),
     Mutation(
+        "a gap is counted without a look at the topic",
+        (
+            (
+                "consumer/worker.py",
+                "        if any(part.skipped for part in slices) and not self._same_topics(slices):\n            return\n",
+                "",
+            ),
+        ),
+        "tests/unit/test_worker_loop.py::test_before_a_gap_is_counted_the_topic_is_looked_at",
+    ),
+    Mutation(
         "a frozen worker keeps its position's lock",
         (
             (

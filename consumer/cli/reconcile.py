@@ -1,6 +1,7 @@
 """`integration-audit reconcile`: does the log hold what Kafka has delivered?"""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from consumer.core.errors import ConfigurationError, TopicUnreadableError
 from consumer.core.findings import Finding
 from consumer.kafka.reader import PartitionReader
 from consumer.kafka.topics import Topics
-from consumer.operations.reconcile import Progress, Reconciliation, Scope, Summary
+from consumer.operations.reconcile import NothingThereError, Progress, Reconciliation, Scope, Summary
 from consumer.postgres.evidence import Evidence
 from consumer.settings import Settings
 
@@ -68,6 +69,11 @@ def command(*, topic: str | None, partition: int | None, from_offset: int | None
                 _print(run.run(scope), as_json=as_json)
             except TopicUnreadableError as error:
                 raise CommandError(f"{error}; the comparison is not complete", ExitCode.KAFKA) from error
+            except NothingThereError as error:
+                raise click.UsageError(str(error)) from error
+            except BrokenPipeError as error:  # whoever reads has seen enough, and it was a finding
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise click.exceptions.Exit(ExitCode.DIFFERENCES) from error
         _print_summary(run.summary, time.monotonic() - began, as_json=as_json)
     if run.summary.findings:
         raise click.exceptions.Exit(ExitCode.DIFFERENCES)

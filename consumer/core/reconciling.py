@@ -114,7 +114,7 @@ class Stretch:
             for offset, (_, verdict) in self.messages.items()
             if isinstance(verdict, AuditRecord)
             and not any(row.record.event_id == verdict.event_id for row in self.rows.get(offset, ()))
-            and not any(each.topic_id == self.topic_id for each in self.quarantined.get(offset, ()))
+            and not any(each.topic_id == self.topic_id and each.reason != Reason.CONFLICT for each in self.quarantined.get(offset, ()))
         ]
 
 
@@ -196,6 +196,8 @@ class _Comparison:
             self._find(Kind.DOUBLED, Table.QUARANTINE, offset, None, f"{each.reason}; the message was delivered once")
         self._bytes(offset, delivered, mine[0])
         record = verdict if isinstance(verdict, AuditRecord) else None
+        if record and mine[0].reason == Reason.CONFLICT and mine[0].status != "retried":
+            self._conflict(offset, record)
         ours, others = _of(record, rows) if record else ([], rows)
         if not mine[0].in_log:
             for row in ours:
@@ -320,6 +322,15 @@ class _Comparison:
         if row.status != "retried" and today in _IMPOSSIBLE.get(row.reason, ()):
             detail = f"in quarantine as `{row.reason}`, and it is {f'`{today.value}`' if today else 'an event'}"
             self._find(Kind.DIFFERENT, Table.QUARANTINE, offset, None, detail, columns=("reason",))
+
+    def _conflict(self, offset: int, record: AuditRecord) -> None:
+        """It is one only if another event has its id; which the ledger forgets with the month of that other one."""
+        known = self._known.get(record.event_id, _UNKNOWN)
+        if known.ledger_hash is None and self._stretch.gone:
+            return
+        if known.ledger_hash in (None, record.content_hash):
+            detail = "in quarantine as `conflict`, and the ledger has no other event of its id"
+            self._find(Kind.DIFFERENT, Table.QUARANTINE, offset, record, detail, columns=("reason",))
 
     def _status(self, row: QuarantinedRow) -> None:
         if row.settled not in _SETTLED.get(row.status, ()):

@@ -1,7 +1,7 @@
 """Reads the topics again and compares them, offset by offset, with the log, the quarantine and the books."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -25,6 +25,10 @@ STRETCH_BYTES = 4 * 1024 * 1024
 
 _REMEMBERED = 100_000
 """Event ids that are remembered, so that what is missing at its place is not told again as an event of the ledger without a row."""
+
+
+class NothingThereError(Exception):
+    """Nothing was looked at, so nothing is proven; the text names the place."""
 
 
 class Scope(NamedTuple):
@@ -122,6 +126,7 @@ class Reconciliation:
         Raises:
             TopicUnreadableError: Kafka can't be used.
             TransientError: PostgreSQL can't be used.
+            NothingThereError: the scope holds nothing.
         """
         for finding in self._findings(scope):
             self.summary.findings[finding.finding.value] += 1
@@ -130,8 +135,11 @@ class Reconciliation:
             yield finding
 
     def _findings(self, scope: Scope) -> Iterator[Finding]:
-        cases = self._cases(scope)
+        cases, unread = self._cases(scope)
         spans = [_span(case.positions, scope) for case in cases]
+        if scope.partition is not None and not unread and all(first >= end for first, end in spans):
+            raise NothingThereError(f"no position has passed anything there (topic {scope.topic}, partition {scope.partition})")
+        yield from unread
         total = sum(end - first for first, end in spans)
         self._tell(Progress(Partition("", 0), 0, total))
         for case, (first, end) in zip(cases, spans, strict=True):
@@ -146,16 +154,26 @@ class Reconciliation:
         if scope == Scope():
             yield from (each for each in self._evidence.strays() if each.finding is not Kind.MISSING or each.event_id not in self._missing)
 
-    def _cases(self, scope: Scope) -> list[_Case]:
+    def _cases(self, scope: Scope) -> tuple[list[_Case], list[Finding]]:
+        """The partitions that have a position; and what Kafka has that no position accounts for."""
         positions: defaultdict[Partition, list[Position]] = defaultdict(list)
         # The positions first: what Kafka says afterwards reaches at least as far.
         for position in self._evidence.positions():
             if scope.takes(position.partition):
                 positions[position.partition].append(position)
-        ranges, removed = self._ranges(positions), self._evidence.removed()
-        return [_Case(each, found, ranges.get(each), Seen(removed=removed.get(each, 0))) for each, found in positions.items()]
+        ranges = self._ranges([each for each in self._partitions() if scope.takes(each)])
+        removed = self._evidence.removed()
+        cases = [_Case(each, found, ranges.get(each), Seen(removed=removed.get(each, 0))) for each, found in positions.items()]
+        unread = [_unread(partition, at, positions.get(partition, ())) for partition, at in ranges.items()]
+        return cases, [finding for finding in unread if finding is not None]
 
-    def _ranges(self, partitions: Sequence[Partition] | dict[Partition, list[Position]]) -> dict[Partition, PartitionRange]:
+    def _partitions(self) -> Iterable[Partition]:
+        try:
+            return self._topics.partitions()
+        except TransientError as error:
+            raise TopicUnreadableError(str(error)) from error
+
+    def _ranges(self, partitions: Iterable[Partition]) -> dict[Partition, PartitionRange]:
         try:
             return self._topics.ranges(partitions)
         except TransientError as error:
@@ -239,6 +257,20 @@ class Reconciliation:
         summary.tombstones += seen.tombstones
         summary.skipped += seen.skipped
         summary.not_in_kafka = summary.offsets - summary.verified
+
+
+def _unread(partition: Partition, at: PartitionRange, positions: Iterable[Position]) -> Finding | None:
+    """Offsets that Kafka has before the position of its topic begins, or that have no position at all."""
+    current = next((each for each in positions if each.topic_id == at.topic_id), None)
+    if at.low >= (at.high if current is None else min(current.first, at.high)):
+        return None
+    if current is None:
+        detail = (
+            f"Kafka has offsets up to {at.high}, and the topic has no position: no worker has read it, or somebody took the position away"
+        )
+    else:
+        detail = f"Kafka has offsets from here on, and the position begins at {current.first}: somebody has moved its beginning"
+    return Finding(Kind.MISSING, Table.POSITION, *partition, at.low, None, (), f"{detail} (topic id {at.topic_id})")
 
 
 def _span(positions: Sequence[Position], scope: Scope) -> tuple[int, int]:

@@ -62,8 +62,16 @@ LEFT JOIN audit.event AS event ON event.event_id = wanted.id
 LEFT JOIN audit.audit_log AS log
     ON log.event_id = wanted.id AND log.occurred_at = timestamptz '1970-01-01 00:00:00Z' + wanted.micros * interval '1 microsecond'"""
 
-_GONE = "SELECT month FROM audit.retention_month"
-_REMOVED = "SELECT kafka_topic, kafka_partition, sum(removed)::bigint FROM audit.retention_history GROUP BY kafka_topic, kafka_partition"
+# A month that is still there, or that no retention could have removed yet, is not gone, whatever somebody has written here.
+_GONE = """
+SELECT month FROM audit.retention_month
+WHERE month + interval '1 month' < now() AT TIME ZONE 'UTC' - interval '6 weeks' AND NOT EXISTS (
+    SELECT FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = 'audit.audit_log'::regclass AND NOT inhdetachpending AND relname = 'audit_log_' || to_char(month, 'YYYY_MM'))"""
+
+_REMOVED = f"""
+SELECT kafka_topic, kafka_partition, sum(removed)::bigint FROM audit.retention_history WHERE month IN ({_GONE})
+GROUP BY kafka_topic, kafka_partition"""  # noqa: S608 - put together from constants
 
 _PASSED = """SELECT FROM audit.consumer_position AS position
     WHERE position.kafka_topic = found.kafka_topic AND position.kafka_partition = found.kafka_partition"""
@@ -83,10 +91,10 @@ _STRAY_GAPS = f"""
 SELECT kafka_topic, kafka_partition, first_offset, NULL FROM audit.source_gap AS found
 WHERE NOT EXISTS ({_PASSED} AND {_SAME_ID} AND {_RANGE})"""  # noqa: S608 - put together from constants
 
-_ROWLESS_EVENTS = """
+_ROWLESS_EVENTS = f"""
 SELECT NULL, NULL::integer, NULL::bigint, event_id::text FROM audit.event AS found WHERE NOT EXISTS (
     SELECT FROM audit.audit_log AS log WHERE log.event_id = found.event_id AND log.occurred_at = found.occurred_at)
-  AND NOT EXISTS (SELECT FROM audit.retention_month WHERE month = date_trunc('month', found.occurred_at AT TIME ZONE 'UTC'))"""
+  AND date_trunc('month', found.occurred_at AT TIME ZONE 'UTC') NOT IN ({_GONE})"""  # noqa: S608 - put together from constants
 
 _STRAYS = (
     (_STRAY_ROWS, Kind.EXTRA, Table.LOG, "no position has passed this place"),

@@ -361,6 +361,53 @@ class TestRowsOfTheLog:
         assert ("missing", "audit_log", "", old) in desk.findings()
 
 
+class TestDeedsThatFitTogether:
+    """Rows, ledger and books changed so that each fits the others: only Kafka knows better."""
+
+    @staticmethod
+    def erased(desk: Desk, *offsets: int) -> tuple[str, ...]:
+        """Events gone from log and ledger."""
+        ids = ", ".join(f"'{desk.event_id(offset)}'" for offset in offsets)
+        return f"DELETE FROM audit.audit_log WHERE event_id IN ({ids})", f"DELETE FROM audit.event WHERE event_id IN ({ids})"
+
+    def position(self, desk: Desk, change: str) -> str:
+        """The position of partition 0 of the topic, otherwise."""
+        return f"UPDATE audit.consumer_position SET {change} WHERE kafka_topic = '{desk.topic}' AND kafka_partition = 0"
+
+    def test_a_beginning_cut_off(self, desk: Desk) -> None:
+        """The position begins later, and says it has written less."""
+        desk.tamper(*self.erased(desk, 5), self.position(desk, "first_offset = 6, written = written - 6"))
+        assert ("missing", "consumer_position", "", 0, 0) in desk.findings()
+
+    @pytest.mark.parametrize("change", ["kafka_topic_id = 'another'", None])
+    def test_a_position_taken_away(self, desk: Desk, change: str | None) -> None:
+        """Under another id its offsets would be of an older topic; without any, nobody would ask."""
+        taken = f"DELETE FROM audit.consumer_position WHERE kafka_topic = '{desk.topic}' AND kafka_partition = 0"
+        desk.tamper(self.position(desk, change) if change else taken)
+        assert ("missing", "consumer_position", "", 0, 0) in desk.findings()
+
+    def test_an_event_hidden_as_a_conflict(self, desk: Desk) -> None:
+        """The ledger has no other event of its id."""
+        desk.tamper(
+            *self.erased(desk, 5),
+            "INSERT INTO audit.quarantine (kafka_topic, kafka_topic_id, kafka_partition, kafka_offset, reason, error, key, value, headers)"
+            " SELECT kafka_topic, kafka_topic_id, 0, 5, 'conflict', error, '5', value, headers FROM audit.quarantine LIMIT 1",
+            self.position(desk, "written = written - 1, quarantined = quarantined + 1"),
+        )
+        assert ("different", "quarantine", "reason", 0, 5, desk.event_id(5)) in desk.findings()
+
+    def test_a_removal_that_retention_could_not_have_made(self, desk: Desk) -> None:
+        """The month is still there, and younger than any retention."""
+        (month,) = desk.ask(f"SELECT date_trunc('month', occurred_at AT TIME ZONE 'UTC')::date FROM audit.audit_log WHERE {desk.at(5)}")
+        desk.tamper(
+            *self.erased(desk, 5),
+            "INSERT INTO audit.operation_history (who, action, detail) VALUES ('me', 'removal began', '{}')",
+            f"INSERT INTO audit.retention_month SELECT '{month}', max(id) FROM audit.operation_history",
+            f"INSERT INTO audit.retention_history VALUES ('{month}', '{desk.topic}', 0, 1, 5, 5)",
+        )
+        assert ("missing", "audit_log", "", 0, 5, desk.event_id(5)) in desk.findings()
+
+
 class TestTheOtherTables:
     """Quarantine, ledger, books."""
 
@@ -464,6 +511,8 @@ class TestCommand:
         assert desk.findings(*place, "--from-offset", "5", "--to-offset", "6") == [("missing", "audit_log", "", 0, 5, desk.event_id(5))]
         (last,) = desk.reconcile(*place, "--from-offset", "6", code=0)
         assert last["summary"]["offsets"] == END - 6
+        for nothing in (("--topic", desk.topic, "--partition", "77"), (*place, "--from-offset", "900000")):
+            assert desk.reconcile(*nothing, code=2) == []
         (last,) = desk.reconcile("--topic", desk.scene.anew, code=0)
         assert last["summary"]["partitions"] == 1
 
@@ -519,6 +568,7 @@ class TestMeanwhile:
         settings = {**place.environment, "AUDIT_SCHEMA_DIR": schema_folder(tmp_path, evolved_schema())}
         good = events(600)
         with place.worker():
+            wait_until(lambda: len(place.positions()) == len(place.ends()), "every partition has a position")
             for number in range(0, 600, 200):
                 some = good[number : number + 200]
                 place.publish([*encoded(some), *encoded(some[:20]), *(encoder.encode(event()) for _ in range(20)), None])

@@ -356,3 +356,15 @@ def test_a_failure_beside_a_call_in_flight_does_not_change_its_meaning() -> None
     rig.run()
     rig.assert_complete()
     assert "position changed" not in rig.ear.names
+
+
+def test_before_a_gap_is_counted_the_topic_is_looked_at() -> None:
+    """A topic made anew while nobody looked: its gap is not the old topic's."""
+    rig = Rig()
+    rig.run()
+    rig.worker._looked_at_topics = float("inf")
+    rig.source.logs = {each: [None] * 12 + [_message(each, offset) for offset in range(12, 15)] for each in (P0, P1)}
+    rig.source.topic_id = "other"
+    rig.run()
+    assert rig.store.positions[P0, "id"] == rig.store.positions[P1, "id"] == 10
+    assert rig.store.positions[P0, "other"] == rig.store.positions[P1, "other"] == 15
