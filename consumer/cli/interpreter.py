@@ -13,7 +13,7 @@ look at all of them again and again."""
 
 
 def tune_interpreter() -> None:
-    """Once, when everything is imported and before the work begins. docs/performance.md has what each is worth."""
+    """Once, when everything is imported and before the work begins. What each is worth: docs/performance.md."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
