@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from consumer.core.actions import ACTIONS, BY_CHANGE, NOBODY, RESULTS, SERVICE, TARGETS, Action, Kind
+from consumer.core.actions import BY_CHANGE, NOBODY, RESULTS, SERVICE, TARGETS, Action, Kind
 from consumer.core.avro_values import MAX_ALTERED
 from consumer.core.canonical import address_text, canonical_json, content_hash, is_uuid, quote, timestamp_text
 from consumer.core.errors import Reason, Rejected
@@ -76,7 +76,7 @@ def _items(action: Action, event: ChangeEvent, result: str) -> tuple[Any, ...]:
         action.name,
         result,
         error_code,
-        _COMPLEMENT[action.change_type](change),
+        complement_json(action, change),
         subject,
         address,
     )
@@ -84,7 +84,10 @@ def _items(action: Action, event: ChangeEvent, result: str) -> tuple[Any, ...]:
 
 def complement_json(action: Action, change: Mapping[str, Any]) -> str:
     """The Complement as canonical JSON text, keys in the documented order."""
-    return _COMPLEMENT[action.change_type](change)
+    write = _COMPLEMENT.get(action.change_type)
+    if write is None:
+        write = _COMPLEMENT[action.change_type] = _complement(action)
+    return write(change)
 
 
 def _texts(values: list[str]) -> str:
@@ -123,7 +126,7 @@ def _complement(action: Action) -> Callable[[Mapping[str, Any]], str]:
     return lambda change: template % tuple([write(change[field]) for write, field in writes])
 
 
-_COMPLEMENT = {action.change_type: _complement(action) for action in ACTIONS}
+_COMPLEMENT: dict[str, Callable[[Mapping[str, Any]], str]] = {}
 
 
 def _holds_nul(value: Any) -> bool:

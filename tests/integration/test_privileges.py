@@ -33,6 +33,9 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
             "quarantine",
             "quarantine_history",
             "source_gap",
+            "operation_history",
+            "retention_month",
+            "retention_history",
             "MONTH",
         )
     },
@@ -44,6 +47,9 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
         "quarantine": {"SELECT", "INSERT", "UPDATE"},
         "quarantine_history": {"SELECT", "INSERT"},
         "source_gap": {"SELECT", "INSERT"},
+        "operation_history": {"SELECT"},
+        "retention_month": {"SELECT"},
+        "retention_history": {"SELECT"},
         "MONTH": {"SELECT"},
     },
 }
