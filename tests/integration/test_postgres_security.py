@@ -88,6 +88,7 @@ class TestLogin:
         secured.run(f"ALTER ROLE {role} PASSWORD 'first'")
         file = tmp_path / "password"
         file.write_text("first\n")
+        del place.environment["AUDIT_DATABASE_PASSWORD"]  # a password is given once
         settings = {"AUDIT_DATABASE_URL": secured.url(place.database, role), "AUDIT_DATABASE_PASSWORD_FILE": str(file)}
         with place.worker(**settings, **health.settings) as process:
             expected = events(20)
