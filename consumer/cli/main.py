@@ -1,7 +1,6 @@
 """The entry point: finds the command, and turns errors into one line and a named exit code."""
 
 import os
-import select
 import sys
 import threading
 import traceback
@@ -14,6 +13,7 @@ import click
 
 from consumer import __version__
 from consumer.cli.exit_codes import CommandError, ExitCode
+from consumer.cli.pipes import forget_stdout, reader_is_gone
 from consumer.settings import SettingsError
 
 COMMANDS = {
@@ -38,9 +38,9 @@ def _reader_may_leave() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        if not _reader_is_gone():  # a socket breaks by the same error, and that is a failure
+        if not reader_is_gone():  # a socket breaks by the same error, and that is a failure
             raise ConnectionError("a connection broke") from error
-        _forget_stdout()
+        forget_stdout()
         raise click.exceptions.Exit(ExitCode.DONE) from error
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     except CommandError as error:
         _end(str(error), error.exit_code)
     except BrokenPipeError:
-        _forget_stdout()
+        forget_stdout()
     except Exception as error:  # noqa: BLE001 - the last resort: without the error's own text, which could hold an event's values
         if os.environ.get("AUDIT_LOG_LEVEL", "").lower() == "debug":
             _show_where(error)
@@ -127,22 +127,6 @@ def _thread_failed(failed: threading.ExceptHookArgs) -> None:
     click.echo(f"unexpected {failed.exc_type.__name__} in the thread {failed.thread.name if failed.thread else '?'}", err=True)
     if failed.exc_value is not None and os.environ.get("AUDIT_LOG_LEVEL", "").lower() == "debug":
         _show_where(failed.exc_value)
-
-
-def _reader_is_gone() -> bool:
-    """Whether nobody reads our stdout any more."""
-    try:
-        descriptor = sys.stdout.fileno()
-    except (OSError, ValueError):
-        return False
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-def _forget_stdout() -> None:
-    """Sends the rest nowhere: Python would complain once more when it flushes at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(message: str, code: ExitCode) -> None:

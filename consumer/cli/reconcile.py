@@ -1,7 +1,6 @@
 """`integration-audit reconcile`: does the log hold what Kafka has delivered?"""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from rich.progress import Progress as Bar
 from consumer.cli.database import open_database
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.output import plain
+from consumer.cli.pipes import forget_stdout
 from consumer.cli.wiring import learn_all, make_decoder, make_learning
 from consumer.core.errors import ConfigurationError, TopicUnreadableError
 from consumer.core.findings import Finding
@@ -72,7 +72,7 @@ def command(*, topic: str | None, partition: int | None, from_offset: int | None
             except NothingThereError as error:
                 raise click.UsageError(str(error)) from error
             except BrokenPipeError as error:  # whoever reads has seen enough, and it was a finding
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                forget_stdout()
                 raise click.exceptions.Exit(ExitCode.DIFFERENCES) from error
         _print_summary(run.summary, time.monotonic() - began, as_json=as_json)
     if run.summary.findings:
