@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from consumer.core.avro_straight import compile_straight
+from consumer.core.avro_straight import GIVES_UP, compile_straight
 from consumer.core.avro_values import (
     MAX_ITEM_VALUES,
     PRIMITIVES,
@@ -57,7 +57,7 @@ def compile_reader(schema: Any) -> Callable[[bytes, int], Any]:
         try:
             try:
                 found = straight(data, start) if straight is not None else None
-            except UnicodeDecodeError:
+            except GIVES_UP:
                 found = None
             if found is not None and found[1] == len(data):
                 return found[0]

@@ -1,8 +1,8 @@
 """Straight-line code for one schema: reads what is usual without a call for each value.
 
 The closures of `avro` are the rule: strict, and exact in what they say. This is a short cut for well-formed data of the usual size. It
-gives up (None) at whatever it does not know, and then the closures read the datum from its beginning; so it need not say what is wrong,
-only never take what they would not. The tests hold both to the same answers on whatever a schema allows.
+gives up (None, or GIVES_UP) at whatever it does not know, and then the closures read the datum from its beginning; so it need not say what
+is wrong, only never take what they would not. The tests hold both to the same answers on whatever a schema allows.
 
 Nothing of a schema becomes code but literals: names and symbols by `repr`.
 """
@@ -20,6 +20,12 @@ MOST_LINES = 2_000
 MOST_LEVELS = 12
 """Python nests twenty loops at most."""
 
+GIVES_UP = (KeyError, UnicodeDecodeError)
+"""What a short cut raises at a long text, and at one that is no UTF-8."""
+
+_SHORT = {2 * length: 1 + length for length in range(64)}
+"""A text's bytes together with the one that says its length, by that one."""
+
 _ABSOLUTE = ("record", "enum", "fixed")
 
 
@@ -35,7 +41,7 @@ def compile_straight(schema: Any) -> Straight | None:
     except _NoShortCutError:
         return None
     code = "\n".join(("def straight(data, p):", *writer.lines, f" return {value}, p"))
-    space: dict[str, Any] = {"read_long": read_long}
+    space: dict[str, Any] = {"read_long": read_long, "short": _SHORT}
     exec(compile(code, "<schema>", "exec"), space)  # noqa: S102 - made here, of literals; see above
     straight: Straight = space["straight"]
     return straight
@@ -90,8 +96,7 @@ class _Writer:
         return variable
 
     def _string(self, level: int) -> str:
-        short = "if n & 129: return None"  # 64 bytes or more, or a negative length
-        return self._put(level, "n = data[p]", short, "q = p + 1 + (n >> 1)", "{v} = data[p + 1 : q].decode()", "p = q")
+        return self._put(level, "q = p + short[data[p]]", "{v} = data[p + 1 : q].decode()", "p = q")
 
     def _union(self, branches: Sequence[Any], namespace: str, level: int) -> str:
         variable = self._put(level, "n = data[p]", "p += 1")

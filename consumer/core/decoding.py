@@ -57,7 +57,7 @@ class Decoder:
         self._with_registry = with_registry
         self._reader = event_schema
         self._own = schema_fingerprint(event_schema)
-        self._writers: dict[bytes, _Writer] = {}
+        self._writers: dict[bytes, _Writer] = {}  # by the single-object header
         self._named: dict[bytes, _Writer] = {}  # by the registry's id or GUID
         self._refused: dict[bytes, str] = {}  # why there is no schema of this id or GUID for now
         for schema in (event_schema, *writer_schemas):
@@ -72,13 +72,13 @@ class Decoder:
         try:
             read = compile_reader(schema)  # first of all: what is hostile must not reach another library
             mark = schema_fingerprint(schema)
-            writer = self._writers.get(mark) or self._writer(schema, mark, read)
+            writer = self._writers.get(SINGLE_OBJECT + mark) or self._writer(schema, mark, read)
         except HostileSchemaError:
             raise
         except Exception as error:  # what may be no schema at all meets parsers, somebody else's among them, which raise what they like
             raise HostileSchemaError(f"it is no schema: {type(error).__name__}: {error}"[:200]) from error
         if name is None:
-            self._writers[mark] = writer
+            self._writers[SINGLE_OBJECT + mark] = writer
         else:
             self._named[name] = writer
             self._refused.pop(name, None)
@@ -126,7 +126,7 @@ class Decoder:
             if writer is None:
                 raise Rejected(Reason.UNKNOWN_SCHEMA, self._refused.get(named.name) or f"no schema is known with the {shown(named.name)}")
         else:
-            writer = self._writers.get(value[2:SINGLE_OBJECT_HEADER]) if value[:2] == SINGLE_OBJECT else None
+            writer = self._writers.get(value[:SINGLE_OBJECT_HEADER])
             if writer is None:
                 raise _unframed(value)
         try:

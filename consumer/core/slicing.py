@@ -35,13 +35,16 @@ def slices_of(
 ) -> list[PartitionSlice]:
     """The batch by partition; moves the cursors on. Messages of partitions without a cursor, and redelivered ones, are passed over."""
     slices: dict[tuple[str | None, int | None], PartitionSlice] = {}
+    place, cursor, part = None, None, None
     for message in messages:
-        place = message.topic(), message.partition()
-        cursor = cursors.get(place)  # type: ignore[call-overload] # a Partition is such a pair, and takes longer to make
+        found = message.topic(), message.partition()
+        if found != place:  # they come in runs
+            place = found
+            cursor = cursors.get(place)  # type: ignore[call-overload] # a Partition is such a pair, and takes longer to make
+            part = slices.get(place)
         offset = message.offset()
         if cursor is None or offset is None or offset < cursor.offset:
             continue
-        part = slices.get(place)
         if part is None:
             partition = Partition(*place)  # type: ignore[arg-type] # the cursor has one
             part = slices[place] = PartitionSlice(partition, cursor.topic_id, cursor.offset, cursor.offset)

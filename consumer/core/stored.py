@@ -38,7 +38,7 @@ def stored_row(offset: int, items: tuple[Any, ...], ledger_hash: bytes | None, s
     record = AuditRecord(*items)
     address = None if record.source_ip is None else _address(record.source_ip)
     record = record._replace(complement=_complement(record.action, record.complement), source_ip=address)
-    return StoredRow(offset, record, content_hash(canonical_json(*record[:13]).encode()), ledger_hash, same_time)
+    return StoredRow(offset, record, content_hash(canonical_json(record[:13]).encode()), ledger_hash, same_time)
 
 
 def differing(row: AuditRecord, record: AuditRecord) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def judge(value: bytes, headers: Headers | None = None) -> Reason | None:
         assert MARKER not in verdict.error, verdict.error
         assert len(verdict.error) < 300, verdict.error
         return verdict.reason
-    assert content_hash(canonical_json(*record[:13]).encode()) == record.content_hash
+    assert content_hash(canonical_json(record[:13]).encode()) == record.content_hash
     assert record.source_bytes in (None, value)
     json.loads(record.complement)
     if -(2**62) < record.occurred_at < 2**62:  # others are out of range, before a row is made

@@ -85,7 +85,7 @@ def test_identity_through_postgres(database: str, events: list[Any]) -> None:
         items[10] = _ordered(by_action[items[7]].items, items[10])
         items[12] = None if items[12] is None else address_text(items[12])
         assert AuditRecord(*items, stored_hash, source) == records[items[0]]
-        assert content_hash(canonical_json(*items).encode()) == stored_hash
+        assert content_hash(canonical_json(items).encode()) == stored_hash
 
 
 def _ordered(keys: tuple[str, ...], complement: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.core.decoding import Decoder
 from consumer.core.errors import TransientError
+from consumer.core.framing import SINGLE_OBJECT
 from consumer.core.ports import Answers
 from consumer.schemas import event_schema
 
@@ -27,7 +28,7 @@ class QuickDecoder(Decoder):
         if name is None:
             return super().learn(schema)
         assert schema is _SCHEMA
-        self._named[name] = self._writers[self._own]
+        self._named[name] = self._writers[SINGLE_OBJECT + self._own]
         self._refused.pop(name, None)
         return self._own
 

@@ -72,7 +72,7 @@ def told(compared: Stretch, known: Mapping[str, Known] | None = None) -> list[tu
 
 def rehashed(row: StoredRow) -> StoredRow:
     """The row and its ledger, made consistent by whoever changed it."""
-    true = content_hash(canonical_json(*row.record[:13]).encode())
+    true = content_hash(canonical_json(row.record[:13]).encode())
     return row._replace(record=row.record._replace(content_hash=true), true_hash=true, ledger_hash=true)
 
 
