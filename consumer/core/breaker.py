@@ -2,7 +2,6 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from consumer.core.errors import Reason
 from consumer.core.events import PartitionSlice
@@ -10,9 +9,24 @@ from consumer.core.events import PartitionSlice
 _ONLY_POSTGRES_TELLS = (Reason.CONFLICT, Reason.UNSTORABLE)
 
 
-class _Batch(NamedTuple):
-    messages: int
-    refused: Counter[Reason]
+class _Latest:
+    """What was written of a topic's latest messages; the sums are kept, since a batch may be a single message."""
+
+    def __init__(self) -> None:
+        self._batches: deque[tuple[int, Counter[Reason]]] = deque()
+        self.messages = 0
+        self.refused: Counter[Reason] = Counter()
+
+    def add(self, messages: int, refused: Iterable[Reason], window: float) -> None:
+        """Adds a batch, and forgets the oldest ones that the window does not need."""
+        counts = Counter(refused)
+        self._batches.append((messages, counts))
+        self.messages += messages
+        self.refused.update(counts)
+        while self.messages - self._batches[0][0] >= window:
+            messages, counts = self._batches.popleft()
+            self.messages -= messages
+            self.refused.subtract(counts)
 
 
 class Breaker:
@@ -31,7 +45,7 @@ class Breaker:
         self._limit = limit
         self._share = share
         self._window = limit / share
-        self._latest: dict[str, deque[_Batch]] = {}
+        self._latest: dict[str, _Latest] = {}
         self.open: dict[str, str] = {}
         """Topics that are held, each with the reason and the remedy."""
 
@@ -39,17 +53,12 @@ class Breaker:
         """So many messages of the topic are accounted for, these of them in quarantine."""
         if not self._limit:
             return
-        latest = self._latest.setdefault(topic, deque())
-        latest.append(_Batch(messages, Counter(refused)))
-        total = sum(batch.messages for batch in latest)
-        while total - latest[0].messages >= self._window:
-            total -= latest.popleft().messages
+        self._latest.setdefault(topic, _Latest()).add(messages, refused, self._window)
 
     def refuses(self, topic: str, slices: Sequence[PartitionSlice]) -> bool:
         """Whether these messages of the topic must not be written."""
-        latest = self._latest.get(topic, ())
-        refused = sum((batch.refused for batch in latest), Counter[Reason]())
-        messages = sum(batch.messages for batch in latest)
+        latest = self._latest.get(topic) or _Latest()
+        messages, refused = latest.messages, latest.refused
         count = refused.total()
         closed = not self._limit or count < self._limit
         if not closed and sum(refused[reason] for reason in _ONLY_POSTGRES_TELLS) < self._limit:

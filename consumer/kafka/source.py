@@ -29,6 +29,9 @@ _NO_OFFSET = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 CLOSE_WAIT = 10.0
 """Seconds that leaving the group may take; one is usual."""
 
+COMMIT_EVERY = 1.0
+"""Seconds between two commits of offsets: each is a write of the broker's, and only tools that show the lag read it."""
+
 _error_of = KafkaMessage.error
 
 Report = Callable[..., None]
@@ -79,6 +82,7 @@ class KafkaSource:
         self._group = GroupRight(self._config, topics.names[0], time.monotonic)
         self._trouble = Trouble(self._config, topics, self._group)
         self._was_refused = False
+        self._told = 0.0  # when offsets were committed last
         self._open()
 
     def _open(self) -> None:
@@ -86,6 +90,7 @@ class KafkaSource:
         self._assigned: set[Partition] = set()
         self._started: set[Partition] = set()
         self._unsettled: set[Partition] = set()
+        self._untold: dict[Partition, int] = {}  # offsets to be committed
         self._held = False
         self._dead = False
         try:
@@ -103,6 +108,7 @@ class KafkaSource:
         """Leaves the group, within CLOSE_WAIT: the client itself was seen to wait for ever for brokers that are gone."""
         if self._dead:  # it has no group any more, and its close() would not return
             return
+        self._commit(at_once=True)
         self._dead = True
         closing = threading.Thread(target=self._close, args=(self._consumer,), name="close", daemon=True)
         closing.start()
@@ -165,6 +171,7 @@ class KafkaSource:
         """
         self._take_credentials()
         self._look_again()
+        self._commit()
         if self._assigned and not self._trouble.unreachable:
             self._group.look(self._consumer)
         try:
@@ -221,13 +228,20 @@ class KafkaSource:
         return self.topics.ranges(partitions)
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Tells Kafka how far PostgreSQL is: advisory, for lag tools; asynchronous, and never an error."""
-        places = [TopicPartition(*each, offset) for each, offset in offsets.items() if each in self._assigned]
-        if places:
-            try:
-                self._consumer.commit(offsets=places, asynchronous=True)
-            except KafkaException as error:
-                self._report("offset commit failed", error=error.args[0].name())
+        """Tells Kafka how far PostgreSQL is, within COMMIT_EVERY: advisory, for lag tools; asynchronous, and never an error."""
+        self._untold.update((each, offset) for each, offset in offsets.items() if each in self._assigned)
+        self._commit()
+
+    def _commit(self, *, at_once: bool = False) -> None:
+        if not self._untold or (time.monotonic() - self._told < COMMIT_EVERY and not at_once):
+            return
+        places = [TopicPartition(*each, offset) for each, offset in self._untold.items()]
+        self._untold = {}
+        self._told = time.monotonic()
+        try:
+            self._consumer.commit(offsets=places, asynchronous=True)
+        except KafkaException as error:
+            self._report("offset commit failed", error=error.args[0].name())
 
     def _take_credentials(self) -> None:
         """Goes on with changed credentials. A client can change its password; with another certificate it must be another client."""
@@ -311,6 +325,7 @@ class KafkaSource:
                 consumer.incremental_unassign(places)
                 return
             self.before_revoke()
+            self._commit(at_once=True)
             self._drop(places)
             consumer.incremental_unassign(places)
             self._report("partitions revoked", partitions=len(places))
@@ -332,6 +347,8 @@ class KafkaSource:
         self._assigned -= gone
         self._started -= gone
         self._unsettled -= gone
+        for partition in gone:
+            self._untold.pop(partition, None)
 
     def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
         try:

@@ -25,6 +25,7 @@ JOIN audit.consumer_position AS position ON {_SAME_PARTITION}
 ORDER BY position.kafka_topic, position.kafka_topic_id, position.kafka_partition
 FOR UPDATE OF position"""  # noqa: S608 - put together from constants
 
+# One parameter instead of eleven arrays: half the time for a batch of one message.
 ADVANCE = f"""
 UPDATE audit.consumer_position AS position
 SET next_offset = slice.next_offset,
@@ -35,10 +36,9 @@ SET next_offset = slice.next_offset,
     skipped = position.skipped + slice.skipped,
     expired = position.expired + slice.expired,
     updated_at = now()
-FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[],
-            %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-    AS slice (topic, topic_id, number, expected, next_offset,
-              written, duplicates, quarantined, tombstones, skipped, expired)
+FROM json_to_recordset(%s::json)
+    AS slice (topic text, topic_id text, number int, expected bigint, next_offset bigint,
+              written bigint, duplicates bigint, quarantined bigint, tombstones bigint, skipped bigint, expired bigint)
 WHERE {_SAME_PARTITION}
   AND position.next_offset = slice.expected"""  # noqa: S608 - put together from constants
 

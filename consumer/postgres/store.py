@@ -1,5 +1,6 @@
 """The store: one transaction a batch, fenced by the position, idempotent by the ledger."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -179,19 +180,23 @@ class PostgresStore:
         quarantined = [len(part.quarantined) for part in slices]
         for row, _ in outcome.refused:
             quarantined[row.slice_number] += 1
-        cursor.execute(
-            sql.ADVANCE,
-            (
-                *_fence(slices),
-                [part.next_offset for part in slices],
-                outcome.written,
-                outcome.duplicates,
-                quarantined,
-                [part.tombstones for part in slices],
-                [part.skipped for part in slices],
-                [part.expired for part in slices],
-            ),
-        )
+        moves = [
+            {
+                "topic": part.partition.topic,
+                "topic_id": part.topic_id,
+                "number": part.partition.number,
+                "expected": part.expected,
+                "next_offset": part.next_offset,
+                "written": outcome.written[number],
+                "duplicates": outcome.duplicates[number],
+                "quarantined": quarantined[number],
+                "tombstones": part.tombstones,
+                "skipped": part.skipped,
+                "expired": part.expired,
+            }
+            for number, part in enumerate(slices)
+        ]
+        cursor.execute(sql.ADVANCE, (json.dumps(moves),))
         if cursor.rowcount != len(slices):
             raise FencedError
 

@@ -16,8 +16,8 @@ from tests.bench.figures import latencies
 from tests.bench.producer import linger_for, producing
 
 RATES = (10, 100, 1_000, 10_000, 20_000, 40_000)
-_WARM = 3.0
-"""Seconds at the start that do not count."""
+_WARM = 10.0
+"""Seconds at the start that do not count: a broker that has just begun is compiled while it works."""
 _IN_TIME = 2.0
 """Seconds after the last event within which a worker that keeps up has written it."""
 

@@ -112,7 +112,7 @@ class TestFault04OffsetCommitFails:
                     inside.ear.raise_at = "offset commit failed"
                 kafka.fail(OFFSET_COMMIT, code, code, code)
                 inside.run_until(lambda: place.written() == 1_000, "all is written")
-                assert "offset commit failed" in inside.ear.names
+                inside.run_until(lambda: "offset commit failed" in inside.ear.names, "the failure is heard of")
                 assert ("consumer rebuilt" in inside.ear.names) == report_raises
         assert place.value("SELECT count(DISTINCT event_id) FROM audit.audit_log") == 1_000
         assert place.books() == {**dict.fromkeys(place.books(), 0), "written": 1_000}
@@ -127,5 +127,5 @@ class TestFault04OffsetCommitFails:
             inside.source.commit(inside.worker.written)
             place.publish(encoded(expected[250:]))
             inside.run_until(lambda: place.written() == 500, "all is written")
-            assert "offset commit failed" in inside.ear.names
+            inside.run_until(lambda: "offset commit failed" in inside.ear.names, "the failure is heard of")
         place.assert_complete(expected)

@@ -12,7 +12,7 @@ from psycopg import errors
 from tests.bed.postgres import PostgresServer
 from tests.integration.test_migrations import EVENT_ROW, GAP_ROW, POSITION_ROW, log_row, new_role, quarantine_row
 
-ROLES = ("audit_writer", "audit_reader", "audit_operator")
+ROLES = ("audit_writer", "audit_reader", "audit_operator", "audit_retention")
 
 ALLOWED: dict[str, dict[str, set[str]]] = {
     "audit_writer": {
@@ -51,6 +51,9 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
         "retention_month": {"SELECT"},
         "retention_history": {"SELECT"},
         "MONTH": {"SELECT"},
+    },
+    "audit_retention": {
+        name: {"SELECT"} for name in ("alembic_version", "audit_log", "operation_history", "retention_month", "retention_history")
     },
 }
 """A second time, on purpose: what the migrations grant. `MONTH` stands for each month of the log."""
