@@ -58,7 +58,7 @@ chart-check: $(VENV)/dev.stamp ## The Helm chart and its variants by helm itself
 	@$(BIN)/python -m tests.deploy.chart_check
 
 test: lint ## The whole suite (ARGS="-k name" for a part); Kafka tests need Java and Maven.
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
 chaos: $(VENV)/dev.stamp ## Random faults on a real Kafka and PostgreSQL, then the verdict: MINUTES=5 SEED=n WORKERS=3, and more in CONTRIBUTING.
 	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) --workers $(or $(WORKERS),3) --rate $(or $(RATE),300) \
