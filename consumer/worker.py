@@ -1,8 +1,8 @@
 """The worker: run() over run_once(). It sees the world through `consumer.core.ports`, and time through two functions.
 
 The way of a batch: consume → decode and map → one transaction → offset commit. While PostgreSQL works on one batch, the next
-is consumed and rendered; there is never more than one write in flight, nor more than two batches in memory. A batch is what
-has arrived: nobody lingers.
+is consumed, decoded and mapped; there is never more than one write in flight, nor more than two batches in memory. A batch is what
+has arrived when it can be written: nobody lingers.
 
 The guarantee: a position in PostgreSQL moves on only in the transaction that accounts for every offset it passes, and only from where
 this worker found it. Whatever goes wrong in between, the worker drops what it holds and goes on from PostgreSQL's positions.
@@ -22,7 +22,7 @@ from consumer.core.events import Message, Partition, PartitionPosition, Partitio
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.core.ports import Observer, Ranges, Source, Standing, Store
-from consumer.core.slicing import Cursor, by_topic, slices_of
+from consumer.core.slicing import Cursor, Slices, add_messages, by_topic
 
 POLL = 0.25
 """Seconds that an idle worker waits for a message; also how late it hears of a signal."""
@@ -40,6 +40,8 @@ IDLE_CHECK = 5.0
 """Seconds without a call to the store after which an idle worker looks whether it answers, and whether the positions are still there."""
 HELD_CHECK = 30.0
 """Seconds until a partition that is held for what Kafka has in it is looked at again."""
+OVERLAP = 0.005
+"""Seconds of a write after which what has come meanwhile is decoded beside it: shorter ones are not worth the interpreter's changes."""
 BATCH_BYTES = 2 * 1024**2
 """Bytes of values after which a batch is full: a value may grow severalfold in a row, and two batches are in memory."""
 
@@ -93,13 +95,16 @@ class Worker:
         """The position that PostgreSQL holds, for each partition that is ours."""
         self._writing: Any = None  # the batch whose write was begun; it stays until its outcome is known
         self._next: Any = None  # the batch rendered meanwhile
+        self._gathered: Slices = {}  # what is to be the batch after: decoded, and not full yet
+        self._bytes = 0  # of the values in it
+        self._decoding = 0.0  # seconds that decoding it has taken
         self._unread: list[Message] = []  # consumed, but too much for one batch
         self._opening: dict[Partition, Ranges] = {}  # what start_open was asked for
         self._looking: dict[Partition, str] = {}  # what start_look was asked for
         self._answered = monotonic()  # when the store last answered
         self._begun = 0.0  # when the call in flight was begun
         self._retry_at: float | None = None
-        self._full = False  # the last batch was full: more is waiting
+        self._full = False  # the batch that is gathered, or was last, takes no more: more is waiting
         self._failing: TransientError | None = None  # why the store or the brokers could not be used last time
         self._beyond: dict[Partition, str] = {}  # why there is nothing to read at their position
         self._not_before: dict[Partition, float] = {}  # held partitions, and when they are looked at again
@@ -118,7 +123,7 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether everything consumed has been written, but for partitions that are held."""
-        if self._writing is not None or self._next is not None or self._unread or self._store.busy:
+        if self._writing is not None or self._next is not None or self._gathered or self._unread or self._store.busy:
             return False
         return self._source.unsettled <= self._not_before.keys()
 
@@ -190,8 +195,7 @@ class Worker:
     def _take_outcome(self) -> None:
         if not self._store.busy:
             return
-        # With nothing rendered and more waiting in Kafka, use the time; else wait here, where waiting costs nothing.
-        if not self._store.wait(0 if self._next is None and self._full and not self._opening else POLL):
+        if not self._store.wait(self._spare_time()):
             self._mind_slow_call()
             return
         # Only here, where the call is over: whatever else fails meanwhile must not change what its result is taken for.
@@ -217,6 +221,12 @@ class Worker:
                 self._leave_other_positions(looking, result)
             else:
                 self._written(result)
+
+    def _spare_time(self) -> float:
+        """Seconds to wait for the call in flight: as long as nothing can be done meanwhile, waiting costs nothing."""
+        if self._next is not None or self._opening or self._looking or self._monotonic() - self._begun > PATIENCE:
+            return POLL
+        return 0 if self._full else OVERLAP
 
     def _mind_slow_call(self) -> None:
         waited = self._monotonic() - self._begun
@@ -358,37 +368,45 @@ class Worker:
             return
         if self._next is not None:
             return
-        busy = self._store.busy
-        messages = self._messages(0 if busy else POLL)
+        messages = self._messages(0 if self._store.busy or self._gathered else POLL)
         if self._learning is not None:
             messages = self._readable(messages, self._learning)
         if messages:
             began = self._monotonic()
-            slices = slices_of(messages, self._cursors, self._decoder, kept_range(self._now(), self._retention))
-            self._observer.batch_decoded(slices, self._monotonic() - began)
-            slices = self._admitted(slices)
-        elif not busy and not self._unread:
-            slices = self._skipped_at_the_end()
-        else:
-            return
-        if any(part.skipped for part in slices) and not self._same_topics(slices):
-            return
-        if slices:
-            self._next = self._store.prepare(slices)
-            self._begin_call()
+            kept = kept_range(self._now(), self._retention)
+            add_messages(self._gathered, messages, self._cursors, self._decoder, kept)
+            self._decoding += self._monotonic() - began
+            self._leave_rotten_topics()
+        elif not (self._store.busy or self._unread or self._gathered):
+            self._gathered = self._skipped_at_the_end()
+        if self._gathered and (self._full or not self._store.busy):
+            self._close_batch()
 
     def _messages(self, timeout: float) -> list[Message]:
-        """The next messages of one batch: bounded in number and in bytes."""
-        messages = self._unread or self._source.consume(self._max, timeout)
-        taken = room = 0
-        for message in messages:
-            room += len(message.value() or b"")
-            if room > BATCH_BYTES and taken:
+        """The next messages of the batch: it is bounded in number and in bytes."""
+        room = self._max - sum(part.messages + part.tombstones for part in self._gathered.values())
+        if not self._gathered:
+            self._bytes = 0
+        messages = self._unread or self._source.consume(room, timeout)
+        taken = 0
+        for message in messages[:room]:
+            self._bytes += len(message.value() or b"")
+            if self._bytes > BATCH_BYTES and (taken or self._gathered):
                 break
             taken += 1
         messages, self._unread = messages[:taken], messages[taken:]
-        self._full = bool(self._unread) or taken >= self._max
+        self._full = bool(self._unread) or taken >= room
         return messages
+
+    def _close_batch(self) -> None:
+        """What is gathered is the next batch."""
+        slices, self._gathered = list(self._gathered.values()), {}
+        seconds, self._decoding = self._decoding, 0.0
+        self._observer.batch_decoded(slices, seconds)
+        if any(part.skipped for part in slices) and not self._same_topics(slices):
+            return
+        self._next = self._store.prepare(slices)
+        self._begin_call()
 
     def _readable(self, messages: Sequence[Message], learning: Learning) -> list[Message]:
         """The messages up to the first one whose schema must be asked for. While none can be read, nothing more is fetched."""
@@ -397,36 +415,35 @@ class Worker:
         self._asking = bool(rest) and not readable
         if self._asking:
             self._source.hold()
-            self._source.idle(learning.go_on(BRIEF if self._store.busy else POLL))
+            self._source.idle(learning.go_on(BRIEF if self._store.busy or self._gathered else POLL))
         elif rest:
             learning.go_on(0)
         return readable
 
-    def _admitted(self, slices: Sequence[PartitionSlice]) -> list[PartitionSlice]:
-        """The slices without those of topics of which too much belongs in quarantine; these topics are held."""
-        admitted: list[PartitionSlice] = []
-        for topic, parts in by_topic(slices).items():
+    def _leave_rotten_topics(self) -> None:
+        """Gathers nothing of topics of which too much belongs in quarantine: they are held."""
+        for topic, parts in by_topic(self._gathered.values()).items():
             known = topic in self._breaker.open
             if not self._breaker.refuses(topic, parts):
-                admitted += parts
                 continue
             if not known:
                 self._observer.event("topic held", topic=topic, reason=self._breaker.open[topic])
+            for part in parts:
+                self._gathered.pop(part.partition)
             for partition in self._source.assigned:
                 if partition.topic == topic:
                     self._source.unsettle(partition)
                     self._forget(partition)
                     self._not_before[partition] = self._monotonic() + HELD_CHECK
-        return admitted
 
-    def _skipped_at_the_end(self) -> list[PartitionSlice]:
+    def _skipped_at_the_end(self) -> Slices:
         """Transaction markers behind the last message are no message, but offsets all the same."""
-        slices = []
+        slices: Slices = {}
         for partition, offset in self._source.positions().items():
             cursor = self._cursors.get(partition)
             if cursor is not None and offset > cursor.offset:
                 skipped = offset - cursor.offset
-                slices.append(PartitionSlice(partition, cursor.topic_id, cursor.offset, offset, skipped=skipped))
+                slices[partition] = PartitionSlice(partition, cursor.topic_id, cursor.offset, offset, skipped=skipped)
                 cursor.offset = offset
         return slices
 
@@ -456,6 +473,7 @@ class Worker:
         """Drops what is held of the partition but not yet being written; a write in flight is left to the fence."""
         self._cursors.pop(partition, None)
         self.written.pop(partition, None)
+        self._gathered.pop(partition, None)
         self._unread = [each for each in self._unread if (each.topic(), each.partition()) != partition]
         if self._next is not None and any(part.partition == partition for part in self._next.slices):
             rest = [part for part in self._next.slices if part.partition != partition]
@@ -466,6 +484,7 @@ class Worker:
         if not self._store.busy:
             self._writing = None
         self._next = None
+        self._gathered = {}
         self._unread = []
         self._retry_at = None
         self._cursors.clear()

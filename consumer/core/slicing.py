@@ -30,24 +30,26 @@ def record_of(decoder: Decoder, value: bytes, kept: tuple[int, int], headers: He
     return record
 
 
-def slices_of(
-    messages: Iterable[Message], cursors: Mapping[Partition, Cursor], decoder: Decoder, kept: tuple[int, int]
-) -> list[PartitionSlice]:
-    """The batch by partition; moves the cursors on. Messages of partitions without a cursor, and redelivered ones, are passed over."""
-    slices: dict[tuple[str | None, int | None], PartitionSlice] = {}
+Slices = dict[Partition, PartitionSlice]
+
+
+def add_messages(
+    slices: Slices, messages: Iterable[Message], cursors: Mapping[Partition, Cursor], decoder: Decoder, kept: tuple[int, int]
+) -> None:
+    """Adds messages to a batch; moves the cursors on. Redelivered ones, and those of partitions without a cursor, are passed over."""
     place, cursor, part = None, None, None
     for message in messages:
         found = message.topic(), message.partition()
         if found != place:  # they come in runs
             place = found
             cursor = cursors.get(place)  # type: ignore[call-overload] # a Partition is such a pair, and takes longer to make
-            part = slices.get(place)
+            part = slices.get(place)  # type: ignore[call-overload]
         offset = message.offset()
         if cursor is None or offset is None or offset < cursor.offset:
             continue
         if part is None:
             partition = Partition(*place)  # type: ignore[arg-type] # the cursor has one
-            part = slices[place] = PartitionSlice(partition, cursor.topic_id, cursor.offset, cursor.offset)
+            part = slices[partition] = PartitionSlice(partition, cursor.topic_id, cursor.offset, cursor.offset)
             part.first_at = max(0, message.timestamp()[1])
         part.skipped += offset - cursor.offset
         cursor.offset = part.next_offset = offset + 1
@@ -60,7 +62,6 @@ def slices_of(
             part.rows.append((message, record_of(decoder, value, kept, headers)))
         except Rejected as rejected:
             part.quarantined.append(quarantine(message, rejected.reason, rejected.error))
-    return list(slices.values())
 
 
 def by_topic(slices: Iterable[PartitionSlice]) -> dict[str, list[PartitionSlice]]:

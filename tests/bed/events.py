@@ -1,11 +1,13 @@
 """Events for tests, in the three forms they take."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from consumer.core.decoding import Decoder
 from consumer.core.event_json import EventEncoder
+from consumer.core.events import Message, Partition, PartitionSlice
+from consumer.core.slicing import Cursor, Slices, add_messages
 from consumer.schemas import event_schema
 
 ENCODER = EventEncoder(event_schema())
@@ -84,3 +86,12 @@ class FakeMessage:
     def timestamp(self) -> tuple[int, int]:
         """As confluent_kafka.Message."""
         return 1, self.at
+
+
+def slices_of(
+    messages: Iterable[Message], cursors: Mapping[Partition, Cursor], by: Decoder, kept: tuple[int, int]
+) -> list[PartitionSlice]:  # fmt: skip
+    """A batch of these messages alone."""
+    slices: Slices = {}
+    add_messages(slices, messages, cursors, by, kept)
+    return list(slices.values())

@@ -16,10 +16,10 @@ from consumer.cli.main import main
 from consumer.core.clock import kept_range
 from consumer.core.errors import TransientError
 from consumer.core.events import Partition
-from consumer.core.slicing import Cursor, slices_of
+from consumer.core.slicing import Cursor
 from consumer.postgres.connection import Connection, connect
 from consumer.postgres.store import PostgresStore, Written
-from tests.bed.events import FakeMessage, decoder, event, message_value
+from tests.bed.events import FakeMessage, decoder, event, message_value, slices_of
 
 NOW = datetime.now(UTC)
 TOPIC = "integration-changes"

@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 STEPS = (
     Step("consume", "consumer.kafka.source", "KafkaSource.consume"),
-    Step("slice", "consumer.worker", "slices_of"),
+    Step("slice", "consumer.worker", "add_messages"),
     Step("decode", "consumer.core.decoding", "Decoder.decode", within="slice"),
     Step("map", "consumer.core.slicing", "audit_record", within="slice"),
     Step("render", "consumer.postgres.store", "PostgresStore.prepare"),

@@ -15,10 +15,10 @@ import fastavro
 
 from consumer.core.decoding import Decoder, strip_logical_types
 from consumer.core.events import Partition, PartitionSlice
-from consumer.core.slicing import Cursor, slices_of
+from consumer.core.slicing import Cursor
 from consumer.postgres.batch import RenderedBatch, quarantine_row
 from consumer.schemas import event_schema
-from tests.bed.events import ENCODER, FakeMessage, event, message_value
+from tests.bed.events import ENCODER, FakeMessage, event, message_value, slices_of
 
 MOST = 1_048_576
 """Bytes, the default of AUDIT_MAX_MESSAGE_BYTES."""

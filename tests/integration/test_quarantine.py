@@ -22,7 +22,7 @@ from consumer.core.errors import TransientError
 from consumer.core.event_json import EventEncoder
 from consumer.core.events import AuditRecord, Partition
 from consumer.core.pause import Backoff
-from consumer.core.slicing import Cursor, slices_of
+from consumer.core.slicing import Cursor
 from consumer.operations.quarantine import Quarantine, Tally, judge
 from consumer.postgres.connection import connect
 from consumer.postgres.quarantine import Selection
@@ -30,7 +30,7 @@ from consumer.postgres.reading import MISSING_OPERATOR_PRIVILEGES, rows_of
 from consumer.postgres.settlement import Settlement, StoredMessage
 from consumer.postgres.store import PostgresStore
 from consumer.schemas import event_schema
-from tests.bed.events import ENCODER, FakeMessage, decoder, event, message_value
+from tests.bed.events import ENCODER, FakeMessage, decoder, event, message_value, slices_of
 from tests.bed.fault_proxy import FaultProxy
 from tests.bed.worker import wait_until
 

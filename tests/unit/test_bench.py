@@ -76,7 +76,7 @@ def test_events_of_the_load_are_events() -> None:
     assert len({event.change_type for event in read}) == 10
 
 
-@pytest.mark.parametrize("micros", [600_000_000_000_000, now_micros(), 2**55 - 1])
+@pytest.mark.parametrize("micros", [600_000_000_000_000, now_micros(), 2**55 - 1], ids=["1989", "now", "3111"])
 def test_a_time_is_written_as_avro_does(micros: int) -> None:
     """A zigzag varint of eight bytes."""
     data = time_bytes(micros)

@@ -158,6 +158,7 @@ def test_where_kafka_has_nothing_any_more() -> None:
         (message_value(source_ip="x"), (Kind.MISSING, Table.QUARANTINE)),
         (b"\xc3\x0112345678more", (Kind.MISSING, Table.QUARANTINE)),
     ],
+    ids=["garbage", "an event that can't be mapped", "of an unknown schema"],
 )
 def test_a_message_that_is_no_event_must_be_in_quarantine(value: bytes, found: tuple[Kind, Table]) -> None:
     """Whatever is wrong with it."""

@@ -357,7 +357,7 @@ def test_a_failure_beside_a_call_in_flight_does_not_change_its_meaning() -> None
     worker = rig.worker
     worker._looking = {partition: cursor.topic_id for partition, cursor in worker._cursors.items()}
     rig.store.start_look(worker._looking)
-    worker._try_again("Kafka: topic does not exist")
+    worker._try_again(TransientError("Kafka: topic does not exist"))
     rig.run()
     rig.assert_complete()
     assert "position changed" not in rig.ear.names
