@@ -27,6 +27,7 @@ COMMANDS = {
     "export": "Export the audit log into files: CSV, JSON Lines or Parquet.",
     "retention": "Show which months go, remove them, or hold them.",
     "quarantine": "See, retry or discard the messages that could not be in the log.",
+    "position": "Show where the partitions stand, or set them elsewhere: by hand, or from another group.",
     "reconcile": "Compare log, quarantine and books with the topics, read again offset by offset.",
     "demo": "Run the whole thing on this machine, without Kafka or PostgreSQL installed.",
 }

@@ -144,7 +144,13 @@ def _print_summary(summary: Summary, seconds: float, *, as_json: bool) -> None:
     found = summary.findings.total()
     if as_json:
         outcome = "differences" if found else "accounted for"
-        cells = asdict(summary) | {"findings": found, "by_finding": dict(summary.findings), "seconds": round(seconds, 1)}
+        decisions = [each._asdict() for each in summary.decisions]
+        cells = asdict(summary) | {
+            "decisions": decisions,
+            "findings": found,
+            "by_finding": dict(summary.findings),
+            "seconds": round(seconds, 1),
+        }
         click.echo(json.dumps({"summary": {"outcome": outcome, **cells}}))
         return
     counts = ", ".join(f"{name} {getattr(summary, name)}" for name in ("written", "duplicates", "quarantined", "tombstones", "skipped"))
@@ -152,5 +158,8 @@ def _print_summary(summary: Summary, seconds: float, *, as_json: bool) -> None:
     if summary.not_in_kafka:
         text = "offsets are not in Kafka any more: their rows were checked for themselves and counted, not compared"
         click.echo(f"{summary.not_in_kafka} {text}", err=True)
+    for each in summary.decisions:
+        place = f"{each.topic}/{each.partition}: offsets {each.first_offset} to {each.next_offset - 1}"
+        click.echo(f"{place} were passed over by decision {each.operation} (audit.operation_history), and not read", err=True)
     kinds = ", ".join(f"{kind} {number}" for kind, number in summary.findings.most_common())
     click.echo(f"{found} findings: {kinds}" if found else "all is accounted for", err=True)

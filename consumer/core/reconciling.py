@@ -87,6 +87,7 @@ class Seen:
     tombstones: int = 0
     skipped: int = 0
     verified: int = 0  # offsets that were compared with Kafka
+    passed_over: int = 0  # offsets that an operator decided not to read
     quarantined: Counter[str] = field(default_factory=Counter)
     """By topic id."""
 
@@ -103,7 +104,8 @@ class Stretch:
     rows: Mapping[int, Sequence[StoredRow]]
     quarantined: Mapping[int, Sequence[QuarantinedRow]]
     others: Sequence[tuple[int, int]]
-    """The ranges of positions whose messages can't be read again: of the same partition of older topics, or what Kafka has removed."""
+    """The ranges of positions whose messages are not in this stretch: of the same partition of older topics, what can't be read again,
+    and what the position was set back over."""
     gone: AbstractSet[date]
     """The months that retention has removed, or is about to."""
 

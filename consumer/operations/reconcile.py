@@ -12,6 +12,7 @@ from consumer.core.events import AuditRecord, Message, Partition
 from consumer.core.findings import Finding, Kind, Table
 from consumer.core.framing import HeadedMessage
 from consumer.core.mapping import audit_record
+from consumer.core.moves import decided, passed_over
 from consumer.core.reconciling import Delivered, Seen, Stretch, compare
 from consumer.kafka.reader import OffsetsGoneError, PartitionReader
 from consumer.kafka.topics import PartitionRange, Topics
@@ -44,6 +45,16 @@ class Scope(NamedTuple):
         return self.topic in (None, partition.topic) and self.partition in (None, partition.number)
 
 
+class Decision(NamedTuple):
+    """Offsets that nobody has read, since an operator set the position past them; no finding, but to be named."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int  # exclusive
+    operation: int  # entry of audit.operation_history: who, when and why
+
+
 @dataclass(slots=True)
 class Summary:
     """What a run has looked at; counts of offsets, but for the findings."""
@@ -56,6 +67,9 @@ class Summary:
     """Of these, compared with what Kafka has."""
     not_in_kafka: int = 0
     """Of these, not to be had from Kafka any more: their rows were checked for themselves, and counted."""
+    passed_over: int = 0
+    """Of these, never read by an operator's decision."""
+    decisions: list[Decision] = field(default_factory=list)
     written: int = 0
     duplicates: int = 0
     quarantined: int = 0
@@ -93,6 +107,14 @@ class _Case:
         if current is None or kafka is None:
             return 0, 0
         return max(current.first, kafka.low), min(current.next, kafka.high)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """What an operator decided not to have read, before the beginning of the position too."""
+        current, kafka = self.current, self.range
+        if current is None or kafka is None:
+            return []
+        return [Decision(*self.partition, *each) for each in decided(current.moves, current.first, kafka.low)]
 
 
 class Reconciliation:
@@ -146,6 +168,7 @@ class Reconciliation:
             if first >= end and (scope.first is not None or scope.end is not None):
                 continue
             self.summary.partitions += 1
+            self.summary.decisions += case.decisions
             yield from self._partition(case, first, end, total)
             if scope.first is None and scope.end is None:
                 yield from _beyond(case)
@@ -181,18 +204,23 @@ class Reconciliation:
 
     def _partition(self, case: _Case, first: int, end: int, total: int) -> Iterator[Finding]:
         at = first
+        passed = passed_over(case.current.moves) if case.current else []
         while at < end:
             low, high = case.readable
-            if low <= at < high:
+            edges = (low, high, *(edge for each in passed for edge in each[:2]))
+            until = min(end, at + STRETCH, *(edge for edge in edges if edge > at))
+            unread = any(each.first <= at < each.end for each in passed)
+            if low <= at < high and not unread:
                 try:
-                    messages, reached = self._reader.read(case.partition, at, min(end, high, at + STRETCH), STRETCH_BYTES)
+                    messages, reached = self._reader.read(case.partition, at, until, STRETCH_BYTES)
                 except OffsetsGoneError:
                     self._look_again(case, at)
                     continue
                 self._mind_new_topic(case)
                 yield from self._compare(case, at, reached, messages)
             else:
-                reached = min(end, at + STRETCH, *(edge for edge in (low, high) if edge > at))
+                reached = until
+                case.seen.passed_over += unread * (reached - at)
                 yield from self._compare(case, at, reached, None)
             self.summary.offsets += reached - at
             at = reached
@@ -215,7 +243,11 @@ class Reconciliation:
                 delivered,
                 snapshot.rows(case.partition, first, end),
                 snapshot.quarantined(case.partition, ids, first, end),
-                [(each.first, each.next) for each in case.positions if each is not current],
+                [
+                    (each.next if each is current else each.first, each.reached)
+                    for each in case.positions
+                    if each is not current or each.reread
+                ],
                 snapshot.gone(),
             )
             known = snapshot.known(stretch.unplaced())
@@ -256,7 +288,8 @@ class Reconciliation:
         summary.quarantined += seen.quarantined.total()
         summary.tombstones += seen.tombstones
         summary.skipped += seen.skipped
-        summary.not_in_kafka = summary.offsets - summary.verified
+        summary.passed_over += seen.passed_over
+        summary.not_in_kafka = summary.offsets - summary.verified - summary.passed_over
 
 
 def _unread(partition: Partition, at: PartitionRange, positions: Iterable[Position]) -> Finding | None:
@@ -264,6 +297,8 @@ def _unread(partition: Partition, at: PartitionRange, positions: Iterable[Positi
     current = next((each for each in positions if each.topic_id == at.topic_id), None)
     if at.low >= (at.high if current is None else min(current.first, at.high)):
         return None
+    if current is not None and any(move.after == current.first for move in current.moves):
+        return None  # a decision, which is named as such
     if current is None:
         detail = (
             f"Kafka has offsets up to {at.high}, and the topic has no position: no worker has read it, or somebody took the position away"
@@ -275,7 +310,7 @@ def _unread(partition: Partition, at: PartitionRange, positions: Iterable[Positi
 
 def _span(positions: Sequence[Position], scope: Scope) -> tuple[int, int]:
     """The offsets that any topic of the name has, within the scope."""
-    first, end = min(each.first for each in positions), max(each.next for each in positions)
+    first, end = min(each.first for each in positions), max(each.reached for each in positions)
     return max(first, scope.first or 0), end if scope.end is None else min(end, scope.end)
 
 

@@ -14,6 +14,7 @@ import psycopg
 from consumer.core.balance import Position
 from consumer.core.events import AuditRecord, Partition
 from consumer.core.findings import Finding, Kind, Table
+from consumer.core.moves import Move
 from consumer.core.reconciling import Known, QuarantinedRow
 from consumer.core.stored import StoredRow, stored_row
 from consumer.postgres.connection import ConnectionKeeper, Row
@@ -33,7 +34,12 @@ SELECT kafka_topic, kafka_partition, kafka_topic_id, first_offset, next_offset, 
        expired, (
     SELECT coalesce(sum(gap.next_offset - gap.first_offset), 0)::bigint FROM audit.source_gap AS gap
     WHERE (gap.kafka_topic, gap.kafka_topic_id, gap.kafka_partition)
-        = (position.kafka_topic, position.kafka_topic_id, position.kafka_partition))
+        = (position.kafka_topic, position.kafka_topic_id, position.kafka_partition)),
+       reread, ARRAY(
+    SELECT ARRAY[move.id, move.from_offset, move.to_offset, move.reread] FROM audit.position_move AS move
+    WHERE (move.kafka_topic, move.kafka_topic_id, move.kafka_partition)
+        = (position.kafka_topic, position.kafka_topic_id, position.kafka_partition)
+    ORDER BY move.id)
 FROM audit.consumer_position AS position
 ORDER BY kafka_topic, kafka_partition, updated_at"""
 
@@ -73,11 +79,18 @@ _REMOVED = f"""
 SELECT kafka_topic, kafka_partition, sum(removed)::bigint FROM audit.retention_history WHERE month IN ({_GONE})
 GROUP BY kafka_topic, kafka_partition"""  # noqa: S608 - put together from constants
 
-_PASSED = """SELECT FROM audit.consumer_position AS position
+# A position that was set back has been further. OFFSET 0: how far is worked out once for each of them, and not for each row of the log.
+_PASSED = """SELECT FROM (
+        SELECT *, greatest(next_offset, (
+            SELECT max(move.from_offset) FROM audit.position_move AS move
+            WHERE (move.kafka_topic, move.kafka_topic_id, move.kafka_partition)
+                = (kept.kafka_topic, kept.kafka_topic_id, kept.kafka_partition)
+        )) AS reached FROM audit.consumer_position AS kept OFFSET 0
+    ) AS position
     WHERE position.kafka_topic = found.kafka_topic AND position.kafka_partition = found.kafka_partition"""
 _SAME_ID = "position.kafka_topic_id = found.kafka_topic_id"
-_OFFSET = "found.kafka_offset >= position.first_offset AND found.kafka_offset < position.next_offset"
-_RANGE = "found.first_offset >= position.first_offset AND found.next_offset <= position.next_offset"
+_OFFSET = "found.kafka_offset >= position.first_offset AND found.kafka_offset < position.reached"
+_RANGE = "found.first_offset >= position.first_offset AND found.next_offset <= position.reached"
 
 _STRAY_ROWS = f"""
 SELECT kafka_topic, kafka_partition, kafka_offset, event_id::text FROM audit.audit_log AS found
@@ -153,7 +166,10 @@ class Evidence:
         """Every position, the latest of a partition last."""
         with self._transaction(_WHOLE) as cursor:
             cursor.execute(_POSITIONS)
-            return [Position(Partition(topic, number), *cells) for topic, number, *cells in cursor]
+            return [
+                Position(Partition(topic, number), *cells)._replace(moves=tuple(Move(*move) for move in moves))
+                for topic, number, *cells, moves in cursor
+            ]
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

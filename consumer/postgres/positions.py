@@ -1,11 +1,13 @@
-"""What a start needs to know of the database: where partitions stand, and whether its schema fits this version."""
+"""Where partitions stand, setting them elsewhere, and whether the schema fits this version."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import psycopg
 
+from consumer.core.errors import FencedError
 from consumer.core.events import Partition, PartitionPosition
+from consumer.core.moves import Change
 from consumer.postgres import statements as sql
 from consumer.postgres.connection import Connection, briefly
 from consumer.postgres.failures import as_failure
@@ -40,6 +42,28 @@ def read_positions(connect: Callable[[], Connection], wanted: Mapping[Partition,
             return positions_of(connection, wanted)
     except psycopg.Error as error:
         raise as_failure(error) from error
+
+
+def set_positions(connect: Callable[[], Connection], changes: Iterable[Change], who: str, note: str, source: str) -> list[int]:
+    """Sets all of these positions or none, each from where it was seen; the entries of audit.operation_history that tell it.
+
+    Raises:
+        FencedError: one of them is somewhere else by now.
+        TransientError: nothing is known of the outcome (ConfigurationError: the database refuses).
+    """
+    entries = []
+    try:
+        with briefly(connect) as connection, connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = '{sql.LOCK_TIMEOUT}s'")
+            for each in changes:
+                place = (each.topic, each.topic_id, each.partition, each.before, each.after)
+                ((entry,),) = connection.execute(sql.SET_POSITION, (*place, who, note, source)).fetchall()
+                if entry is None:
+                    raise FencedError
+                entries.append(entry)
+    except psycopg.Error as error:
+        raise as_failure(error) from error
+    return entries
 
 
 def read_state(connect: Callable[[], Connection]) -> DatabaseState:

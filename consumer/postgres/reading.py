@@ -16,17 +16,25 @@ QUARANTINE = """
 SELECT id, kafka_topic, kafka_partition, kafka_offset, reason, error, status
 FROM audit.quarantine ORDER BY id DESC LIMIT %s"""
 
-BOOKS = """
+_BALANCED = "next_offset - first_offset + reread = written + duplicates + quarantined + tombstones + skipped + expired AS balanced"
+
+BOOKS = f"""
 SELECT kafka_topic, kafka_partition, next_offset - first_offset AS offsets, written, duplicates, quarantined, tombstones, skipped,
-       expired, next_offset - first_offset = written + duplicates + quarantined + tombstones + skipped + expired AS balanced
-FROM audit.consumer_position ORDER BY kafka_topic, kafka_topic_id, kafka_partition"""
+       expired, {_BALANCED}
+FROM audit.consumer_position ORDER BY kafka_topic, kafka_topic_id, kafka_partition"""  # noqa: S608 - put together from constants
+
+POSITIONS = f"""
+SELECT kafka_topic, kafka_topic_id, kafka_partition, next_offset, first_offset, written, duplicates, quarantined, tombstones, skipped,
+       expired, reread, {_BALANCED}, updated_at
+FROM audit.consumer_position WHERE kafka_topic = %(topic)s OR %(topic)s::text IS NULL
+ORDER BY kafka_topic, kafka_partition, updated_at"""  # noqa: S608 - put together from constants
 
 MISSING_PRIVILEGES = """
 SELECT privilege || ' on ' || relation
 FROM (VALUES ('audit.audit_log', 'INSERT'), ('audit.event', 'SELECT'), ('audit.event', 'INSERT'),
              ('audit.consumer_position', 'SELECT'), ('audit.consumer_position', 'INSERT'), ('audit.consumer_position', 'UPDATE'),
              ('audit.quarantine', 'INSERT'), ('audit.source_gap', 'INSERT')) AS needed (relation, privilege)
-WHERE NOT has_table_privilege(relation, privilege)"""
+WHERE NOT has_any_column_privilege(relation, privilege)"""
 
 # Column by column: an operator may change only how a message was settled, and tell only what PostgreSQL does not know itself.
 MISSING_OPERATOR_PRIVILEGES = """

@@ -64,12 +64,15 @@ SELECT slice.topic, slice.number, slice.topic_id, position.next_offset
 FROM {_SLICES}
 JOIN audit.consumer_position AS position ON {_SAME_PARTITION}"""  # noqa: S608 - put together from constants
 
+# Null where it is not where it is expected to be: the fence of whoever sets it by hand.
+SET_POSITION = "SELECT audit.set_position(%s, %s, %s, %s, %s, %s, %s, %s)"
+
 KNOWN_EVENTS = "SELECT event_id, content_hash FROM audit.event WHERE event_id = ANY(%s)"
 
 COPY_LEDGER = f"COPY audit.event ({LEDGER_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 COPY_LOG = f"COPY audit.audit_log ({LOG_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 
-# The fence excludes a second quarantine of the same message, but for a position that an operator set back.
+# The fence excludes a second quarantine of the same message, but for a position that an operator set back: then it is there already.
 QUARANTINE = """
 INSERT INTO audit.quarantine
     (kafka_topic, kafka_topic_id, kafka_partition, kafka_offset, reason, error, key, value, headers)

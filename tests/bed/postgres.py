@@ -125,6 +125,35 @@ class PostgresServer:
             raise
         return other
 
+    def archive(self) -> Path:
+        """From now on each WAL file that is finished is copied into this folder."""
+        folder = self.folder / "archive"
+        folder.mkdir()
+        owner = self._data.stat()
+        os.chown(folder, owner.st_uid, owner.st_gid)
+        self.configure(f"archive_mode = on\narchive_command = 'cp %p {folder}/%f'")
+        self.restart()
+        return folder
+
+    def base_backup(self) -> Path:
+        """A base backup; its folder."""
+        folder = self.folder / "backup"
+        self._run("pg_basebackup", "-D", str(folder), "-d", self.url(), "-X", "stream", "-c", "fast", "--no-sync")
+        return folder
+
+    @contextmanager
+    def restored(self, backup: Path, settings: str) -> Iterator["PostgresServer"]:
+        """Another server, started from the backup with the settings of a recovery."""
+        other = PostgresServer(self._binaries, settings={"archive_mode": "off"})
+        try:
+            shutil.rmtree(other._data)
+            shutil.move(backup, other._data)
+            other.configure(settings, recovery_signal="")
+            other.start()
+            yield other
+        finally:
+            other.remove()
+
     def promote(self) -> None:
         """A standby becomes a primary."""
         self._run("pg_ctl", "-D", str(self._data), "-w", "promote")

@@ -321,10 +321,11 @@ class TestQuarantine:
         with session(url) as db:
             # By hand, as it was possible before: such a row need not please the new guard.
             db.run("UPDATE audit.quarantine SET status = 'discarded'")
-            before = {table: db.run(f"SELECT * FROM audit.{table}") for table in TABLES - LATER_TABLES}
+            content = "SELECT to_jsonb(kept) - 'reread' FROM audit.{} AS kept"  # a column that came later
+            before = {table: db.run(content.format(table)) for table in TABLES - LATER_TABLES}
         assert migrate(url) == ("0001", HEAD_REVISION)
         with session(url) as db:
-            assert {table: db.run(f"SELECT * FROM audit.{table}") for table in before} == before
+            assert {table: db.run(content.format(table)) for table in before} == before
             with pytest.raises(errors.InsufficientPrivilege):
                 db.run("DELETE FROM audit.quarantine")
             db.run(HISTORY_ROW)
@@ -461,6 +462,9 @@ class TestPrivileges:
             "SELECT * FROM audit.operation_history",
             "SELECT audit.export_began('sato', '{}')",
             "SELECT audit.add_hold('sato', 'why', 'acme', NULL, NULL)",
+            "SELECT audit.set_position('t', 'id', 0, NULL, 5, 'sato', 'why', 'by hand')",
+            "UPDATE audit.consumer_position SET reread = 1, written = written + 1",
+            "UPDATE audit.consumer_position SET first_offset = first_offset + 1, next_offset = next_offset + 1",
         ],
     )
     def test_the_writer_does_nothing_else(self, any_database: str, statement: str) -> None:

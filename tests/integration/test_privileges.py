@@ -58,8 +58,13 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
 }
 """A second time, on purpose: what the migrations grant. `MONTH` stands for each month of the log."""
 
-COLUMNS = {"quarantine": {"status", "resolved_at", "resolved_by"}}
-"""Of these only, where an operator may change a quarantined message."""
+COLUMNS = {
+    "quarantine": {"status", "resolved_at", "resolved_by"},
+    "consumer_position": {
+        "next_offset", "written", "duplicates", "quarantined", "tombstones", "skipped", "expired", "updated_at",
+    },
+}  # fmt: skip
+"""Of these only, where a role may change a row: how a message was settled, and how far a partition is, but not where it begins."""
 
 TRIES = {
     "SELECT": ("SELECT * FROM {table}", "COPY {table} TO STDOUT", "SELECT count(*) FROM {table}", "SELECT 1 FROM {table} FOR KEY SHARE"),

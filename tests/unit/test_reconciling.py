@@ -16,6 +16,7 @@ from consumer.core.errors import Rejected
 from consumer.core.events import AuditRecord, Partition
 from consumer.core.findings import Kind, Table
 from consumer.core.mapping import audit_record
+from consumer.core.moves import Move
 from consumer.core.reconciling import Delivered, Known, QuarantinedRow, Seen, Stretch, compare
 from consumer.core.samples import sample_events
 from consumer.core.stored import StoredRow, stored_row
@@ -203,9 +204,15 @@ def seen(**counts: Any) -> Seen:
         ({}, {"tombstones": 2}, [("tombstones",)]),
         ({"expired": 0, "gaps": 0, "skipped": 3}, {"verified": 10, "skipped": 3}, []),
         ({"expired": 0, "gaps": 0, "skipped": 3}, {"verified": 10, "skipped": 3, "tombstones": 0}, [("tombstones",)]),
+        ({}, {"passed_over": 2}, []),
+        ({}, {"passed_over": 2, "tombstones": 0}, [("tombstones",)]),  # all else was looked at
+        ({"reread": 2, "duplicates": 4}, {}, [("reread",)]),  # nobody told of it
+        ({"reread": 2, "duplicates": 4, "moves": (Move(1, 8, 6, 2),)}, {}, []),
+        ({"reread": 2, "duplicates": 3, "quarantined": 2, "moves": (Move(1, 8, 6, 2),)}, {}, []),
+        ({"reread": 1, "quarantined": 3, "duplicates": 1, "moves": (Move(1, 8, 7, 1),)}, {}, [("quarantined",), ("duplicates",)]),
     ],
 )
-def test_the_books(position: dict[str, int], counts: dict[str, int], columns: list[tuple[str, ...]]) -> None:
+def test_the_books(position: dict[str, Any], counts: dict[str, int], columns: list[tuple[str, ...]]) -> None:
     """Exactly what is there, as far as it can be known."""
     changed = POSITION._replace(**position)
     found = list(balance([changed], changed, seen(**counts)))
