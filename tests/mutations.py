@@ -185,9 +185,9 @@ MUTATIONS = (
         "the owner's function trusts the caller's search path",
         (
             (
-                "consumer/postgres/migrations/versions/0001_audit_log.sql",
-                "SET search_path = pg_catalog, pg_temp\nSET timezone",
-                "SET timezone",
+                "consumer/postgres/migrations/versions/0004_reading_and_retention.sql",
+                "SET search_path = pg_catalog, pg_temp\nSET timezone = 'UTC'\nAS $$\nDECLARE\n    this_month",
+                "SET timezone = 'UTC'\nAS $$\nDECLARE\n    this_month",
             ),
         ),
         "tests/integration/test_privileges.py::test_the_function_that_runs_as_the_owner_is_not_deceived",

@@ -190,6 +190,15 @@ def test_nobody_can_give_rights_away(member: tuple[str, "psycopg.Connection[Any]
     assert _run(connection, "SELECT count(*) FROM pg_class WHERE relnamespace = 'audit'::regnamespace AND relacl::text ~ '[{,]='") == [(0,)]
 
 
+def test_every_function_that_runs_as_the_owner_has_its_own_search_path(filled: tuple[PostgresServer, str]) -> None:
+    """Else whoever calls it chooses what its names mean."""
+    with psycopg.connect(filled[1]) as connection:
+        question = "SELECT proname, proconfig FROM pg_proc WHERE pronamespace = 'audit'::regnamespace AND prosecdef"
+        functions = dict(_run(connection, question))
+    assert len(functions) > 5
+    assert [name for name, config in functions.items() if "search_path=pg_catalog, pg_temp" not in (config or [])] == []
+
+
 def test_the_function_that_runs_as_the_owner_is_not_deceived(filled: tuple[PostgresServer, str]) -> None:
     """Neither by a search path, nor by temporary objects with the names that it uses, nor by a text for a date."""
     server, url = filled
