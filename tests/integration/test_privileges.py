@@ -205,18 +205,22 @@ def test_the_function_that_runs_as_the_owner_is_not_deceived(filled: tuple[Postg
     name = new_role(server, "")
     with psycopg.connect(server.url(), autocommit=True) as admin:
         _run(admin, f"GRANT audit_writer TO {name}")
+    with psycopg.connect(url, autocommit=True) as admin:  # such as `public`, on a server that came from before PostgreSQL 15
+        _run(admin, f"CREATE SCHEMA lent AUTHORIZATION {name}")
+        _run(admin, "GRANT USAGE ON SCHEMA lent TO PUBLIC")
     with psycopg.connect(url.replace("postgres@", f"{name}@"), autocommit=True) as connection:
         _run(connection, "CREATE TEMP TABLE audit_log (LIKE audit.event)")
         _run(connection, "CREATE TEMP TABLE pg_inherits (inhrelid oid, inhparent oid)")
         for function, kind in (("date_trunc(text, timestamp)", "timestamp"), ("to_regclass(text)", "regclass")):
             body = f"'SELECT NULL::{kind}'"
-            _run(connection, f"CREATE FUNCTION pg_temp.{function} RETURNS {kind} LANGUAGE sql AS {body}")
-        _run(connection, "SET search_path = pg_temp, audit, public; SET timezone = 'Pacific/Kiritimati'; SET DateStyle = 'German'")
+            _run(connection, f"CREATE FUNCTION lent.{function} RETURNS {kind} LANGUAGE sql AS {body}")
+        _run(connection, "SET search_path = lent, pg_temp, audit, public, pg_catalog; SET timezone = 'Pacific/Kiritimati'; SET DateStyle = 'German'")
         assert _run(connection, "SELECT audit.ensure_month('2019-05-17')") == [(True,)]
         for value in ("'2019-05-17''; DROP TABLE audit.event; --'", "'infinity'", "'0001-01-01'", "NULL", "'2999-01-01'"):
             with pytest.raises((errors.InvalidParameterValue, errors.InvalidDatetimeFormat)):
                 _run(connection, f"SELECT audit.ensure_month({value})")
     with psycopg.connect(url) as connection:
+        _run(connection, "DROP SCHEMA lent CASCADE")
         question = (
             "SELECT pg_get_userbyid(relowner), relnamespace::regnamespace::text, pg_get_expr(relpartbound, oid) FROM"
             " (SELECT set_config('TimeZone', 'UTC', false)) AS zone, pg_class WHERE relname = 'audit_log_2019_05'"
