@@ -19,6 +19,7 @@ from consumer.core.clock import kept_range
 from consumer.core.decoding import Decoder
 from consumer.core.errors import Cause, ConfigurationError, FencedError, SourceFailedError, TransientError
 from consumer.core.events import Message, Partition, PartitionPosition, PartitionSlice
+from consumer.core.framing import HeadedMessage
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.core.ports import Observer, Ranges, Source, Standing, Store
@@ -59,6 +60,7 @@ class Worker:
         backoff: between two tries of the same call.
         observer: logs, metrics and health.
         learning: where the schemas come from that messages name by a registry's id; None without a registry.
+        headed: whether the observer looks at the messages' headers.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Worker:
         backoff: Backoff,
         observer: Observer,
         learning: Learning | None = None,
+        headed: bool = False,
     ) -> None:
         self._source = source
         self._store = store
@@ -87,6 +90,7 @@ class Worker:
         self._backoff = backoff
         self._observer = observer
         self._learning = learning
+        self._headed = headed
         self._asking = False  # unread messages wait for their schemas
         self._cursors: dict[Partition, Cursor] = {}
         self.written: dict[Partition, int] = {}
@@ -379,7 +383,11 @@ class Worker:
 
     def _messages(self, timeout: float) -> list[Message]:
         """The next messages of one batch: bounded in number and in bytes."""
-        messages = self._unread or self._source.consume(self._max, timeout)
+        messages = self._unread
+        if not messages:
+            messages = self._source.consume(self._max, timeout)
+            if self._headed:  # once and for all: they may not be read twice
+                messages = [HeadedMessage(each) for each in messages]
         taken = room = 0
         for message in messages:
             room += len(message.value() or b"")
