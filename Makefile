@@ -100,7 +100,7 @@ sbom: $(VENV)/dev.stamp ## What a worker is made of, as CycloneDX (validated): S
 		-o $(or $(SBOM),sbom.cdx.json)
 
 lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
-	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --extra parquet --generate-hashes \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev --extra demo --extra parquet --extra otel --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements/dev.txt
 	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --extra demo --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/demo.txt

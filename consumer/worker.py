@@ -19,6 +19,7 @@ from consumer.core.clock import kept_range
 from consumer.core.decoding import Decoder
 from consumer.core.errors import Cause, ConfigurationError, FencedError, SourceFailedError, TransientError
 from consumer.core.events import Message, Partition, PartitionPosition, PartitionSlice
+from consumer.core.framing import HeadedMessage
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.core.ports import Observer, Ranges, Source, Standing, Store
@@ -61,6 +62,7 @@ class Worker:
         backoff: between two tries of the same call.
         observer: logs, metrics and health.
         learning: where the schemas come from that messages name by a registry's id; None without a registry.
+        headed: whether the observer looks at the messages' headers.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Worker:
         backoff: Backoff,
         observer: Observer,
         learning: Learning | None = None,
+        headed: bool = False,
     ) -> None:
         self._source = source
         self._store = store
@@ -89,6 +92,7 @@ class Worker:
         self._backoff = backoff
         self._observer = observer
         self._learning = learning
+        self._headed = headed
         self._asking = False  # unread messages wait for their schemas
         self._cursors: dict[Partition, Cursor] = {}
         self.written: dict[Partition, int] = {}
@@ -387,7 +391,11 @@ class Worker:
         room = self._max - sum(part.messages + part.tombstones for part in self._gathered.values())
         if not self._gathered:
             self._bytes = 0
-        messages = self._unread or self._source.consume(room, timeout)
+        messages = self._unread
+        if not messages:
+            messages = self._source.consume(room, timeout)
+            if self._headed:  # once and for all: they may not be read twice
+                messages = [HeadedMessage(each) for each in messages]
         taken = 0
         for message in messages[:room]:
             self._bytes += len(message.value() or b"")

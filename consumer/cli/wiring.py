@@ -4,7 +4,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from consumer.observe.health import HealthServer, Heartbeat
 from consumer.observe.metrics import WorkerMetrics
 from consumer.observe.observer import WorkerObserver
 from consumer.observe.service import ServiceManager
+from consumer.observe.traces import open_tracing
 from consumer.postgres.background import BackgroundStore
 from consumer.postgres.connection import Connection, connect
 from consumer.postgres.positions import read_positions
@@ -111,25 +112,24 @@ def observation(settings: Settings) -> Iterator[WorkerObserver]:
     """Logs, metrics and health, served where a port is set: from the first moment, so that a wait for the database is seen as one."""
     registry = CollectorRegistry()
     heartbeat = Heartbeat(monotonic=time.monotonic)
-    observer = WorkerObserver(WorkerMetrics(registry), heartbeat, time.monotonic, ServiceManager(os.environ, time.monotonic))
-    if settings.metrics_port is None:
+    tracing = open_tracing(os.environ)
+    service = ServiceManager(os.environ, time.monotonic)
+    observer = WorkerObserver(WorkerMetrics(registry), heartbeat, time.monotonic, service, tracing=tracing)
+    with ExitStack() as end:
+        if tracing is not None:
+            end.callback(tracing.close)
+        if settings.metrics_port is not None:
+            server = _health_server(settings.metrics_port, registry, heartbeat, observer)
+            server.start()
+            end.callback(server.stop)
         yield observer
-        return
+
+
+def _health_server(port: int, registry: CollectorRegistry, heartbeat: Heartbeat, observer: WorkerObserver) -> HealthServer:
     try:
-        server = HealthServer(
-            settings.metrics_port,
-            registry=registry,
-            live=lambda: heartbeat.age() < STALLED,
-            not_ready=lambda: list(observer.not_ready),
-        )
+        return HealthServer(port, registry=registry, live=lambda: heartbeat.age() < STALLED, not_ready=lambda: list(observer.not_ready))
     except OSError as error:
-        message = f"AUDIT_METRICS_PORT={settings.metrics_port}: {error.strerror}; choose a free port"
-        raise CommandError(message, ExitCode.USAGE) from error
-    server.start()
-    try:
-        yield observer
-    finally:
-        server.stop()
+        raise CommandError(f"AUDIT_METRICS_PORT={port}: {error.strerror}; choose a free port", ExitCode.USAGE) from error
 
 
 @contextmanager
@@ -163,6 +163,7 @@ def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topi
         backoff=Backoff(random.random),
         observer=observer,
         learning=learning,
+        headed=observer.reads_headers,
     )
     try:
         yield Parts(worker, source, store)

@@ -17,6 +17,7 @@ from consumer.observe.logs import RateLimited
 from consumer.observe.metrics import RIGHTS, WorkerMetrics
 from consumer.observe.progress import Progress
 from consumer.observe.service import ServiceManager
+from consumer.observe.traces import Tracing
 
 _WARNINGS = {
     "consumer did not close",
@@ -71,7 +72,9 @@ class WorkerObserver:
         heartbeat: Heartbeat,
         monotonic: Callable[[], float],
         service: ServiceManager | None = None,
+        *,
         now: Callable[[], float] = time.time,
+        tracing: Tracing | None = None,
     ) -> None:
         self._log = structlog.get_logger()
         self._metrics = metrics
@@ -81,6 +84,7 @@ class WorkerObserver:
         self._monotonic = monotonic
         self._now = now
         self._progress = Progress(now)
+        self._tracing = tracing
         self._held: AbstractSet[Cause] = frozenset()
         self._gauges_at = 0.0  # when they are due
         self._shown: frozenset[Partition] = frozenset()  # with gauges of their own
@@ -98,6 +102,11 @@ class WorkerObserver:
                 fields["suppressed"] = suppressed
         getattr(self._log, level_of(name))(name, **fields)
 
+    @property
+    def reads_headers(self) -> bool:
+        """Whether it looks at the messages' headers."""
+        return self._tracing is not None
+
     def batch_decoded(self, slices: Sequence[PartitionSlice], seconds: float) -> None:
         """A batch is on its way; for decoding and mapping it took so long."""
         self._metrics.decode_seconds.observe(seconds)
@@ -105,6 +114,8 @@ class WorkerObserver:
 
     def batch_written(self, slices: Sequence[PartitionSlice], written: Any, seconds: float) -> None:
         """A transaction was committed."""
+        if self._tracing is not None:
+            self._tracing.batch_written(slices, seconds)
         metrics = self._metrics
         metrics.batches.inc()
         metrics.write_seconds.observe(seconds)

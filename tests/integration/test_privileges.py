@@ -214,7 +214,10 @@ def test_the_function_that_runs_as_the_owner_is_not_deceived(filled: tuple[Postg
         for function, kind in (("date_trunc(text, timestamp)", "timestamp"), ("to_regclass(text)", "regclass")):
             body = f"'SELECT NULL::{kind}'"
             _run(connection, f"CREATE FUNCTION lent.{function} RETURNS {kind} LANGUAGE sql AS {body}")
-        _run(connection, "SET search_path = lent, pg_temp, audit, public, pg_catalog; SET timezone = 'Pacific/Kiritimati'; SET DateStyle = 'German'")
+        _run(
+            connection,
+            "SET search_path = lent, pg_temp, audit, public, pg_catalog; SET timezone = 'Pacific/Kiritimati'; SET DateStyle = 'German'",
+        )
         assert _run(connection, "SELECT audit.ensure_month('2019-05-17')") == [(True,)]
         for value in ("'2019-05-17''; DROP TABLE audit.event; --'", "'infinity'", "'0001-01-01'", "NULL", "'2999-01-01'"):
             with pytest.raises((errors.InvalidParameterValue, errors.InvalidDatetimeFormat)):
