@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from consumer.postgres.connection import Connection
 
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 """The revision that this version of the program works with."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
