@@ -60,7 +60,7 @@ def test_what_the_runbook_names_is_there() -> None:
     for sentence in re.findall(r"log events? ([^.;]+)", text):
         for name in re.findall(r"(?:^|, | and )`([^`]+)`", sentence.split(" with ")[0]):
             assert f'"{name}"' in code, name
-    asked = [alert["expr"] for alert in watching.alerts()] + [query for _, query in watching.queries()]
+    asked = [alert["expr"] for alert in watching.alerts()] + [query.expression for query in watching.queries()]
     names = {re.sub("_(bucket|sum|count)$", "", name) for expression in asked for name in watching.metrics_of(expression)}
     assert watching.metrics_of(text) <= names
 

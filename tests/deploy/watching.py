@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -42,14 +42,24 @@ def dashboard() -> dict[str, Any]:
     return content
 
 
-def queries() -> Iterator[tuple[str, str]]:
-    """Panel and query, with the values of variables that show everything."""
+class Query(NamedTuple):
+    """A query of the dashboard."""
+
+    where: str
+    expression: str
+    labels: frozenset[str]
+    """Those that its legend names."""
+
+
+def queries() -> Iterator[Query]:
+    """Each, with the values of variables that show everything."""
     for panel in dashboard()["panels"]:
         for target in panel.get("targets", []):
             expression = target["expr"]
             for name, value in _VARIABLES.items():
                 expression = expression.replace(name, value)
-            yield f"{panel['title']}, {target['refId']}", expression
+            labels = re.findall(r"{{(\w+)}}", target["legendFormat"])
+            yield Query(f"{panel['title']}, {target['refId']}", expression, frozenset(labels))
 
 
 def metrics_of(expression: str) -> set[str]:

@@ -72,9 +72,10 @@ def test_everything_that_is_asked_for_is_there(place: Workplace, health: Health,
         for alert in watching.alerts():
             prometheus.query(alert["expr"])
             assert watching.metrics_of(alert["expr"]) <= there, alert["alert"]
-        for place_of_it, query in watching.queries():
-            assert watching.metrics_of(query) <= there, place_of_it
-            wait_until(lambda query=query: prometheus.query(query), f"an answer to {place_of_it}")
+        for query in watching.queries():
+            assert watching.metrics_of(query.expression) <= there, query.where
+            wait_until(lambda asked=query.expression: prometheus.query(asked), f"an answer to {query.where}")
+            assert all(query.labels <= series["metric"].keys() for series in prometheus.query(query.expression)), query.where
 
 
 def test_the_database_is_down(place: Workplace, health: Health, prometheus: Prometheus, postgres_proxy: FaultProxy) -> None:
