@@ -41,14 +41,17 @@ def test_every_metric_is_there_and_true(place: Workplace) -> None:
     health = Health()
     declared = {row.split("`")[1].removeprefix("integration_audit_"): row.split("|")[2].strip() for row in metric_rows()}
     place.publish([message_value({"type": "SlackSettingUpdated", "enabled": True}) for _ in range(5)], partition=0)
-    place.publish([message_value(result="FAILED", error_code="E1"), b"garbage", None], partition=1)
+    place.publish(
+        [message_value({"type": "ApiTokenDeleted", "token_id": "t"}, result="FAILED", error_code="E1"), b"garbage", None], partition=1
+    )
     with place.worker(**health.settings):
+        wait_until(lambda: health.ready, "readiness")
         wait_until(lambda: sum(place.books().values()) == 8, "all is accounted for")
         wait_until(lambda: health.metric("client_brokers_connected") == 1, "the client's statistics")
         for name, kind in declared.items():
             assert health.series(name + ("_count" if kind == "histogram" else "")), name
         written = {labels: value for labels, value in health.series("events_written_total").items() if value}
-        assert written == {'action="update slack setting",outcome="SUCCESS"': 5, 'action="enable integration",outcome="FAILED"': 1}
+        assert written == {'action="update slack setting",outcome="SUCCESS"': 5, 'action="delete API token",outcome="FAILED"': 1}
         assert health.series("quarantined_total")['reason="undecodable"'] == 1
         assert health.metric("quarantined_total") == health.metric("tombstones_total") == 1
         positions = {f'partition="{number}",topic="{place.topic}"': offset for number, offset in place.positions().items()}
@@ -68,8 +71,10 @@ def test_a_partition_goes_from_one_worker_to_the_other(place: Workplace) -> None
     """Between two workers each series is there once; when one leaves, the other has all."""
     first, second = Health(), Health()
     with place.worker(**first.settings):
+        wait_until(lambda: first.ready, "readiness")
         wait_until(lambda: len(first.series("position")) == 4, "one has all")
         with place.worker(**second.settings) as leaving:
+            wait_until(lambda: second.ready, "readiness of the second")
             wait_until(lambda: len(second.series("position")) == len(first.series("position")) == 2, "each has its half")
             assert not first.series("position").keys() & second.series("position").keys()
             assert first.series("lag_offsets").keys() == first.series("lag_seconds").keys() == first.series("position").keys()
@@ -85,6 +90,7 @@ def test_the_lag_grows_while_the_database_is_down(place: Workplace, postgres_pro
     through = place.database.replace(f":{place.database.rpartition(':')[2].partition('/')[0]}/", f":{postgres_proxy.port}/")
     lag = f'partition="0",topic="{place.topic}"'
     with place.worker(**health.settings, AUDIT_DATABASE_URL=through):
+        wait_until(lambda: health.ready, "readiness")
         place.publish(encoded(events(10)), partition=0)
         wait_until(lambda: health.series("lag_offsets").get(lag) == 0 and place.written() == 10, "the first are written")
         postgres_proxy.refuse()

@@ -8,7 +8,7 @@ import pytest
 
 from consumer.core.breaker import Breaker
 from consumer.core.decoding import Decoder
-from consumer.core.errors import ConfigurationError, FencedError, SourceFailedError, TransientError
+from consumer.core.errors import Cause, ConfigurationError, FencedError, SourceFailedError, TransientError
 from consumer.core.events import Partition, PartitionSlice
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
@@ -155,6 +155,7 @@ def test_held_while_the_database_is_down() -> None:
     rig.run(4)
     assert rig.source.held
     assert rig.ear.not_ready == ["PostgreSQL: down"]
+    assert rig.ear.standing.held == {Cause.DATABASE}
     rig.run()
     assert not rig.source.held
     rig.assert_complete()
@@ -245,6 +246,7 @@ def test_a_position_beyond_the_end_is_held_and_said() -> None:
     assert rig.store.positions[P0, "id"] == 11
     assert rig.store.positions[P1, "id"] == 10
     assert "beyond the partition's end" in rig.ear.not_ready[0]
+    assert (rig.ear.standing.held, rig.ear.standing.beyond_end) == ({Cause.TOPIC}, 1)
 
 
 def test_run_stops_when_told_or_done() -> None:
@@ -265,6 +267,7 @@ def test_a_topic_of_garbage_is_held() -> None:
     assert 10 <= rig.store.books["quarantined"] <= 10 + 3 * 3
     assert rig.store.books["quarantined"] == sum(rig.store.positions.values())
     assert "AUDIT_QUARANTINE_LIMIT" in rig.ear.not_ready[0]
+    assert (rig.ear.standing.held, rig.ear.standing.topics_held) == ({Cause.TOPIC}, 1)
     assert rig.worker.held_partitions == {P0, P1}
     assert rig.worker.idle
 
@@ -319,6 +322,7 @@ def test_held_while_the_registry_is_down() -> None:
     assert rig.store.books["quarantined"] == 0
     assert rig.source.held
     assert rig.ear.not_ready == ["Schema registry: down"]
+    assert rig.ear.standing.held == {Cause.REGISTRY}
     assert not rig.worker.idle
     rig.registry.failure = None
     rig.registry.schemas[b"\x00\x00\x00\x07"] = event_schema()
@@ -357,7 +361,8 @@ def test_a_failure_beside_a_call_in_flight_does_not_change_its_meaning() -> None
     worker = rig.worker
     worker._looking = {partition: cursor.topic_id for partition, cursor in worker._cursors.items()}
     rig.store.start_look(worker._looking)
-    worker._try_again("Kafka: topic does not exist")
+    worker._try_again(TransientError("Kafka: topic does not exist", Cause.KAFKA))
+    assert worker._standing().held == {Cause.KAFKA}
     rig.run()
     rig.assert_complete()
     assert "position changed" not in rig.ear.names
