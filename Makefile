@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 SEEDS ?= 10000
 
-.PHONY: help demo test chaos simulate mutations bench soak performance image-check chart-check manifests fuzz hostile worst audit sbom lint lock build clean
+.PHONY: help demo test chaos simulate mutations bench soak performance image-check chart-check alerts-check manifests fuzz hostile worst audit sbom lint lock build clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -56,6 +56,9 @@ manifests: $(VENV)/dev.stamp ## Render deploy/kubernetes from the chart, then ch
 
 chart-check: $(VENV)/dev.stamp ## The Helm chart and its variants by helm itself, which is built once (needs Go).
 	@$(BIN)/python -m tests.deploy.chart_check
+
+alerts-check: $(VENV)/dev.stamp ## Alert rules by promtool, the runbook and the dashboard (Debian's prometheus is fetched once).
+	@$(BIN)/python -m pytest -q tests/deploy/test_alerts.py
 
 test: lint ## The whole suite (ARGS="-k name" for a part); Kafka tests need Java and Maven.
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)

@@ -17,6 +17,13 @@ def missing(what: str) -> NoReturn:
 
 def install_in_ci(package: str) -> None:
     """Installs a package of Debian where that is nobody's machine; whoever asks looks afterwards whether it is there."""
-    if os.environ.get("CI") == "true" and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-q"], check=False, timeout=300)
+    if update_in_ci():
         subprocess.run(["apt-get", "install", "-y", "-q", package], check=False, timeout=600)
+
+
+def update_in_ci() -> bool:
+    """Brings Debian's lists up to date where that is nobody's machine; whether it is one."""
+    ours = os.environ.get("CI") == "true" and os.geteuid() == 0 and shutil.which("apt-get") is not None
+    if ours:
+        subprocess.run(["apt-get", "update", "-q"], check=False, timeout=300)
+    return ours

@@ -84,12 +84,14 @@ class Workplace:
         partition: int | None = None,
         topic: str | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
+        sent: int = 0,
     ) -> None:
-        """Sends messages and waits until Kafka has them."""
+        """Sends messages and waits until Kafka has them. `sent`: when, in milliseconds since 1970, to be told; 0: now."""
         producer = Producer({**self.kafka.client, "linger.ms": 5})
         place = {} if partition is None else {"partition": partition}
         for number, value in enumerate(values):
-            producer.produce(topic or self.topic, value, key=str(number).encode(), headers=list(headers), **place)  # type: ignore[arg-type]
+            key = str(number).encode()
+            producer.produce(topic or self.topic, value, key=key, headers=list(headers), timestamp=sent, **place)  # type: ignore[arg-type]
             producer.poll(0)
         assert producer.flush(30) == 0
 

@@ -50,21 +50,27 @@ def plain(text: str) -> dict[str, str]:
     return files
 
 
+def shared() -> dict[Path, Path]:
+    """Alert rules and dashboards → their copies in the chart, where helm alone can read them."""
+    return {
+        file: CHART / "files" / ("dashboards" if "dashboards" in folder else "") / file.name
+        for folder, pattern in _SHARED.items()
+        for file in (ROOT / "deploy" / folder).glob(pattern)
+    }
+
+
 def share() -> None:
-    """Copies alert rules and dashboards into the chart, where helm alone can read them."""
-    for folder, pattern in _SHARED.items():
-        target = CHART / "files" / ("dashboards" if "dashboards" in folder else "")
-        for old in target.glob(pattern):
-            old.unlink()
-        for file in (ROOT / "deploy" / folder).glob(pattern):
-            target.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target / file.name)
+    """Makes the copies."""
+    for old in (CHART / "files").rglob("*.*"):
+        old.unlink()
+    for source, target in shared().items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
 
 
 def fingerprint() -> str:
     """Of everything that the manifests are rendered from: tells without helm whether they are up to date."""
     found = hashlib.sha256()
-    shared = [file for folder, pattern in _SHARED.items() for file in (ROOT / "deploy" / folder).glob(pattern)]
-    for file in sorted([*(each for each in CHART.rglob("*") if each.is_file()), *shared]):
+    for file in sorted([*(each for each in CHART.rglob("*") if each.is_file()), *shared()]):
         found.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes() + b"\0")
     return found.hexdigest()

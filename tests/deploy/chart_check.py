@@ -3,6 +3,7 @@
 Helm is built from source once, which takes minutes, and kept in the cache. `--write` renders deploy/kubernetes anew.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.deploy import chart
-from tests.deploy.manifests import assert_sound, assert_valid, of_kind, read, versions
+from tests.deploy import chart, watching
+from tests.deploy.manifests import assert_sound, assert_valid, of_kind, only, read, versions
 
 HELM = "v3.22.0"
 _TLS = {"kafka.security.protocol": "SSL", "kafka.security.secretName": "kafka", "kafka.security.caKey": "ca.crt"}
@@ -79,9 +81,10 @@ def check(helm: Path) -> None:
         with pytest.raises(chart.ChartError, match=reason):
             chart.template(helm, values)
         print(f"{name}: refused")
-    rules = bool(list((chart.CHART / "files").glob("alerts*.yml")))
-    rendered = read(chart.template(helm, VARIANTS["Prometheus' operator"]))
-    assert bool(of_kind(rendered, "PrometheusRule")) == rules
+    rendered = read(chart.template(helm, {**VARIANTS["Prometheus' operator"], "metrics.prometheusRule.runbookUrl": "https://wiki/runbook"}))
+    rules = yaml.safe_load(watching.RULES.read_text().replace("docs/runbook.md", "https://wiki/runbook"))
+    assert only(rendered, "PrometheusRule")["spec"] == rules
+    assert watching.dashboard() in [json.loads(text) for each in of_kind(rendered, "ConfigMap") for text in each["data"].values()]
     assert len(of_kind(rendered, "ServiceMonitor")) == 1
 
 
