@@ -17,11 +17,11 @@ from typing import Any
 from consumer.core.breaker import Breaker
 from consumer.core.clock import kept_range
 from consumer.core.decoding import Decoder
-from consumer.core.errors import ConfigurationError, FencedError, SourceFailedError, TransientError
+from consumer.core.errors import Cause, ConfigurationError, FencedError, SourceFailedError, TransientError
 from consumer.core.events import Message, Partition, PartitionPosition, PartitionSlice
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
-from consumer.core.ports import Observer, Ranges, Source, Store
+from consumer.core.ports import Observer, Ranges, Source, Standing, Store
 from consumer.core.slicing import Cursor, by_topic, slices_of
 
 POLL = 0.25
@@ -100,7 +100,7 @@ class Worker:
         self._begun = 0.0  # when the call in flight was begun
         self._retry_at: float | None = None
         self._full = False  # the last batch was full: more is waiting
-        self._failing: str | None = None  # why the store or the brokers could not be used last time
+        self._failing: TransientError | None = None  # why the store or the brokers could not be used last time
         self._beyond: dict[Partition, str] = {}  # why there is nothing to read at their position
         self._not_before: dict[Partition, float] = {}  # held partitions, and when they are looked at again
         self._looked_at_topics = monotonic()
@@ -144,18 +144,40 @@ class Worker:
             self._observer.event("consumer rebuilt", error=str(error))
             self._drop_everything()
             self._source.reopen()
-        self._observer.beat(not_ready=self.not_ready(), positions=self.written)
+        self._observer.beat(self._standing())
 
     def not_ready(self) -> list[str]:
         """Why the worker does not do its job now; empty when it does."""
-        schemas = self._learning.trouble if self._learning is not None and self._asking else None
-        reasons = [reason for reason in (self._failing, self._source.trouble, schemas) if reason]
+        failing = str(self._failing) if self._failing is not None else None
+        reasons = [reason for reason in (failing, self._source.trouble, self._schemas_missing()) if reason]
         reasons += self.held()
         if not self._source.assigned:
             reasons.append("no partition is assigned")
         elif self._source.unsettled and not reasons:
             reasons.append("partitions wait for their position")
         return reasons
+
+    def _schemas_missing(self) -> str | None:
+        return self._learning.trouble if self._learning is not None and self._asking else None
+
+    def _standing(self) -> Standing:
+        causes = {self._failing.cause} if self._failing is not None else set()
+        if self._source.trouble:
+            causes.add(Cause.KAFKA)
+        if self._schemas_missing():
+            causes.add(Cause.REGISTRY)
+        if self.held():
+            causes.add(Cause.TOPIC)
+        topics = {partition.topic for partition in self._source.assigned}
+        return Standing(
+            self.not_ready(),
+            causes,
+            self.written,
+            self._source.ends,
+            beyond_end=len(self._beyond),
+            topics_held=len(self._breaker.open.keys() & topics),
+            missing_rights=self._source.missing_rights,
+        )
 
     def finish(self, timeout: float = REVOKE_WAIT) -> None:
         """Waits up to `timeout` seconds for the write in flight, and tells Kafka the last positions."""
@@ -181,9 +203,9 @@ class Worker:
             self._observer.event("fenced", partitions=len(self._cursors))
             self._drop_everything()
         except ConfigurationError as error:
-            self._try_again(str(error), at_least=1.0)
+            self._try_again(error, at_least=1.0)
         except TransientError as error:
-            self._try_again(str(error))
+            self._try_again(error)
         else:
             self._failing = None
             self._answered = self._monotonic()
@@ -203,14 +225,14 @@ class Worker:
             self._store.cut()
             self._begun = self._monotonic()
         if waited > PATIENCE:
-            self._failing = "PostgreSQL: no answer yet"
+            self._failing = TransientError("PostgreSQL: no answer yet", Cause.DATABASE)
             self._source.hold()
             self._source.idle(0)
 
-    def _try_again(self, why: str, at_least: float = 0.0) -> None:
-        if why != self._failing:
-            self._observer.event("held", reason=why)
-        self._failing = why
+    def _try_again(self, why: TransientError, at_least: float = 0.0) -> None:
+        if str(why) != str(self._failing):
+            self._observer.event("held", reason=str(why), cause=why.cause.value)
+        self._failing = TransientError(str(why), why.cause)  # another one: its traceback would keep a batch in memory
         self._source.hold()
         self._retry_at = self._monotonic() + max(at_least, self._backoff.next())
 
@@ -268,7 +290,7 @@ class Worker:
         try:
             self._opening = dict(self._source.ranges(unsettled))
         except TransientError as error:
-            self._try_again(str(error), at_least=0.5)
+            self._try_again(error, at_least=0.5)
             return
         if self._opening:
             self._begun = self._monotonic()
@@ -341,7 +363,10 @@ class Worker:
         if self._learning is not None:
             messages = self._readable(messages, self._learning)
         if messages:
-            slices = self._admitted(slices_of(messages, self._cursors, self._decoder, kept_range(self._now(), self._retention)))
+            began = self._monotonic()
+            slices = slices_of(messages, self._cursors, self._decoder, kept_range(self._now(), self._retention))
+            self._observer.batch_decoded(slices, self._monotonic() - began)
+            slices = self._admitted(slices)
         elif not busy and not self._unread:
             slices = self._skipped_at_the_end()
         else:
@@ -410,7 +435,7 @@ class Worker:
         try:
             ranges = self._source.ranges(part.partition for part in slices)
         except TransientError as error:
-            self._try_again(str(error))
+            self._try_again(error)
         else:
             if not self._leave_old_topics({partition.topic: at.topic_id for partition, at in ranges.items()}):
                 return True

@@ -12,6 +12,7 @@ from consumer.cli.stopping import Watchdog, graceful_stop
 from consumer.cli.wiring import Drain, database_connector, observation, worker_parts
 from consumer.core.errors import ConfigurationError, FatalSourceError, TransientError
 from consumer.core.pause import Backoff
+from consumer.core.ports import Standing
 from consumer.observe.logs import configure_logging
 from consumer.observe.observer import WorkerObserver
 from consumer.postgres.migrate import HEAD_REVISION
@@ -66,8 +67,9 @@ def wait_for_schema(settings: Settings, stopped: threading.Event, observer: Work
         try:
             state = read_state(database_connector(settings))
         except TransientError as error:
-            observer.beat(not_ready=[str(error)], positions={})
-            log.warning("held", reason=str(error), remedy=_REMEDY if isinstance(error, ConfigurationError) else None)
+            observer.beat(Standing([str(error)], {error.cause}))
+            remedy = _REMEDY if isinstance(error, ConfigurationError) else None
+            log.warning("held", reason=str(error), cause=error.cause.value, remedy=remedy)
             stopped.wait(backoff.next())
             continue
         if state.superuser:

@@ -65,6 +65,10 @@ class _Given:
     def headers(self) -> None:
         """None."""
 
+    def timestamp(self) -> tuple[int, int]:
+        """None."""
+        return 0, 0
+
 
 @click.command()
 @click.argument("source", metavar="FILE|TOPIC")

@@ -149,7 +149,8 @@ def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topi
         source = KafkaSource(config, topics(client, settings.kafka_topics), observer.event, credentials)
     except ConfigurationError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
-    store = BackgroundStore(PostgresStore(database_connector(settings), now_micros))
+    source.on_statistics = observer.client_state
+    store = BackgroundStore(PostgresStore(database_connector(settings), now_micros), observer.log_state)
     worker = Worker(
         source,
         store,
@@ -227,7 +228,7 @@ class Drain:
                 topics = self._parts.source.topics
                 ranges = topics.ranges(topics.partitions())
             except TransientError as error:
-                structlog.get_logger().warning("held", reason=str(error))
+                structlog.get_logger().warning("held", reason=str(error), cause=error.cause.value)
                 return None
             self._targets = {each: (at.topic_id, at.high) for each, at in ranges.items() if at.high > at.low}
         return self._targets

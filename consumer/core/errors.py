@@ -29,12 +29,29 @@ class HostileSchemaError(ValueError):
     """A schema that could make a small message cost unbounded time or memory is refused before it is used."""
 
 
+class Cause(StrEnum):
+    """Who keeps the worker from its job."""
+
+    DATABASE = "database"
+    KAFKA = "kafka"
+    REGISTRY = "registry"
+    TOPIC = "topic"  # too much of it belongs in quarantine, or Kafka lost what was read
+
+
 class TransientError(Exception):
     """It may work later: hold, keep what is in memory, try again."""
+
+    def __init__(self, text: str, cause: Cause = Cause.DATABASE) -> None:
+        super().__init__(text)
+        self.cause = cause
 
 
 class ConfigurationError(TransientError):
     """It will work once somebody changes a setting or a right: hold, not ready, alarm, and try again now and then."""
+
+
+class MissingRightError(ConfigurationError):
+    """Kafka refuses a right."""
 
 
 class FencedError(Exception):

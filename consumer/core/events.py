@@ -33,6 +33,9 @@ class Message(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]] | None:
         """Headers in order. May raise SystemError once where a name is no UTF-8: never call it twice."""
 
+    def timestamp(self) -> tuple[int, int]:
+        """Its kind, and milliseconds since 1970: when it was made or taken by Kafka, whichever the topic is set to."""
+
 
 class Partition(NamedTuple):
     """A partition of a topic, by name."""
@@ -102,6 +105,7 @@ class PartitionSlice:
     tombstones: int = 0
     skipped: int = 0  # offsets that hold no message: transaction markers, compaction
     expired: int = 0  # offsets that Kafka's retention removed before they were read
+    first_at: int = 0  # Kafka's timestamp of its first message, in milliseconds since 1970; 0: it has none
 
     @property
     def messages(self) -> int:

@@ -99,3 +99,7 @@ class HeadedMessage:
         if self._unreadable:
             raise SystemError("the client could not represent the headers")
         return self.schema_headers
+
+    def timestamp(self) -> tuple[int, int]:
+        """As Message."""
+        return self._message.timestamp()

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from consumer.core.decoding import Decoder
-from consumer.core.errors import ConfigurationError, HostileSchemaError, TransientError
+from consumer.core.errors import Cause, ConfigurationError, HostileSchemaError, TransientError
 from consumer.core.events import Message
 from consumer.core.framing import HeadedMessage, shown
 from consumer.core.pause import Backoff
@@ -178,5 +178,5 @@ class Learning:
 
     def _in_trouble(self, why: str) -> None:
         if why != self.trouble:
-            self._report("held", reason=why)
+            self._report("held", reason=why, cause=Cause.REGISTRY.value)
         self.trouble = why

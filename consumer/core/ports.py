@@ -1,10 +1,11 @@
 """What the worker sees of the world: the source, the store, and who is told. The real ones and the fakes keep these."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from consumer.core.errors import TransientError
+from consumer.core.errors import Cause, TransientError
 from consumer.core.events import Message, Partition, PartitionSlice
 
 
@@ -35,6 +36,8 @@ class Source(Protocol):
     @property
     def trouble(self) -> str | None: ...  # noqa: D102
     @property
+    def missing_rights(self) -> AbstractSet[str]: ...  # noqa: D102
+    @property
     def assigned(self) -> frozenset[Partition]: ...  # noqa: D102
     @property
     def unsettled(self) -> frozenset[Partition]: ...  # noqa: D102
@@ -45,6 +48,7 @@ class Source(Protocol):
     def resume(self) -> None: ...  # noqa: D102
     def idle(self, timeout: float) -> None: ...  # noqa: D102
     def positions(self) -> Mapping[Partition, int]: ...  # noqa: D102
+    def ends(self) -> Mapping[Partition, int]: ...  # noqa: D102
     def ranges(self, partitions: Iterable[Partition]) -> Mapping[Partition, Ranges]: ...  # noqa: D102
     def commit(self, offsets: Mapping[Partition, int]) -> None: ...  # noqa: D102
     def reopen(self) -> None: ...  # noqa: D102
@@ -84,9 +88,32 @@ class Registry(Protocol):
     def result(self) -> Answers: ...  # noqa: D102
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the worker stands at the end of a turn."""
+
+    not_ready: Sequence[str]  # why it does not do its job
+    held: AbstractSet[Cause] = frozenset()  # whose fault that is
+    positions: Mapping[Partition, int] = field(default_factory=dict)  # that PostgreSQL holds, of the partitions that are read
+    ends: Callable[[], Mapping[Partition, int]] = dict  # where these partitions end in Kafka, as far as it is known
+    beyond_end: int = 0  # partitions that are held since their position is beyond Kafka's end
+    topics_held: int = 0  # topics of which too much belongs in quarantine
+    missing_rights: AbstractSet[str] = frozenset()  # what Kafka does not let us read: "topic", "group"
+
+
+class LogState(NamedTuple):
+    """The log as the database has it, as far as that can be told cheaply (`audit.log_state`)."""
+
+    quarantine_open: int  # 10,000: so many or more
+    books_unbalanced: int  # partitions
+    months_ahead: int
+    oldest_month: float  # seconds since 1970; 0: there is no month
+
+
 class Observer(Protocol):
     """Who is told of what happens; must not raise."""
 
     def event(self, name: str, **fields: Any) -> None: ...  # noqa: D102
     def batch_written(self, slices: Sequence[PartitionSlice], written: Any, seconds: float) -> None: ...  # noqa: D102
-    def beat(self, *, not_ready: Sequence[str], positions: Mapping[Partition, int]) -> None: ...  # noqa: D102
+    def batch_decoded(self, slices: Sequence[PartitionSlice], seconds: float) -> None: ...  # noqa: D102
+    def beat(self, standing: Standing) -> None: ...  # noqa: D102

@@ -48,6 +48,7 @@ def slices_of(
         if part is None:
             partition = Partition(*place)  # type: ignore[arg-type] # the cursor has one
             part = slices[place] = PartitionSlice(partition, cursor.topic_id, cursor.offset, cursor.offset)
+            part.first_at = max(0, message.timestamp()[1])
         part.skipped += offset - cursor.offset
         cursor.offset = part.next_offset = offset + 1
         value = message.value()

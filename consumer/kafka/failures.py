@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AclOperation
 
-from consumer.core.errors import ConfigurationError, TransientError
+from consumer.core.errors import Cause, ConfigurationError, MissingRightError, TransientError
 
 UNANSWERED = "Kafka: no broker answers"
 GRANT = "; grant it: "
@@ -33,9 +33,9 @@ class Rights:
     def __init__(self, client: Mapping[str, Any]) -> None:
         self._client = dict(client)
 
-    def missing(self, kind: str, name: str) -> ConfigurationError:
+    def missing(self, kind: str, name: str) -> MissingRightError:
         """The right to read is not there. It is the only one that a worker needs, since Describe comes with it."""
-        return ConfigurationError(f"Kafka: no right to read {kind} {name}{GRANT}{self.grant(kind, name)}")
+        return MissingRightError(f"Kafka: no right to read {kind} {name}{GRANT}{self.grant(kind, name)}", Cause.KAFKA)
 
     def grant(self, kind: str, name: str) -> str:
         """The command, to be run by somebody who may."""
@@ -54,8 +54,8 @@ class Rights:
         if code in MISSING_RIGHT:
             return self.missing(kind, name)
         if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):  # noqa: SLF001 - as above
-            return ConfigurationError(f"Kafka: {kind} {name} does not exist")
-        return TransientError(f"Kafka: {kind} {name}: {error.name()}")
+            return ConfigurationError(f"Kafka: {kind} {name} does not exist", Cause.KAFKA)
+        return TransientError(f"Kafka: {kind} {name}: {error.name()}", Cause.KAFKA)
 
 
 class Silence:
@@ -131,4 +131,4 @@ def _certificate(client: Mapping[str, Any]) -> Any:
 
 def refused_settings(error: KafkaException) -> ConfigurationError:
     """The client refuses its settings, such as a certificate that it can't read."""
-    return ConfigurationError(f"the Kafka client refuses its settings: {error.args[0].str()}")
+    return ConfigurationError(f"the Kafka client refuses its settings: {error.args[0].str()}", Cause.KAFKA)

@@ -10,7 +10,7 @@ import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from consumer.core.errors import ConfigurationError, HostileSchemaError, TransientError
+from consumer.core.errors import Cause, ConfigurationError, HostileSchemaError, TransientError
 from consumer.core.ports import Answers
 from consumer.core.references import self_contained
 
@@ -50,7 +50,7 @@ class SchemaRegistry:
                 fixed = {"timeout": TIMEOUT, "max.retries": 0, "cache.capacity": 100}
                 self._client = SchemaRegistryClient.new_client({**self._config(), **fixed})
             except (OSError, ValueError, TypeError) as error:  # ssl.SSLError is an OSError
-                raise ConfigurationError(f"Schema registry: the client refuses its settings: {error}") from error
+                raise ConfigurationError(f"Schema registry: the client refuses its settings: {error}", Cause.REGISTRY) from error
         return self._client
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class SchemaRegistry:
                 return None
             raise self._failure(error) from error
         except httpx2.HTTPError as error:
-            raise TransientError(_unreachable(error)) from error
+            raise TransientError(_unreachable(error), Cause.REGISTRY) from error
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise _no_registry(error) from error
 
@@ -94,7 +94,7 @@ class SchemaRegistry:
         except SchemaRegistryError as error:
             raise self._failure(error) from error
         except httpx2.HTTPError as error:
-            raise TransientError(_unreachable(error)) from error
+            raise TransientError(_unreachable(error), Cause.REGISTRY) from error
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise _no_registry(error) from error
         if not isinstance(answer, list):
@@ -133,12 +133,14 @@ class SchemaRegistry:
         status = error.http_status_code
         if status in (401, 403):
             self.close()  # the next try reads the secrets anew
-            return ConfigurationError(f"Schema registry: it refuses us (HTTP {status}): check user, password, token and rights of reading")
+            return ConfigurationError(
+                f"Schema registry: it refuses us (HTTP {status}): check user, password, token and rights of reading", Cause.REGISTRY
+            )
         if 300 <= status < 500 and status not in _LATER:
             return ConfigurationError(
-                f"Schema registry: HTTP {status}, as no registry answers: check the path of AUDIT_SCHEMA_REGISTRY_URL"
+                f"Schema registry: HTTP {status}, as no registry answers: check the path of AUDIT_SCHEMA_REGISTRY_URL", Cause.REGISTRY
             )
-        return TransientError(f"Schema registry: HTTP {status}")
+        return TransientError(f"Schema registry: HTTP {status}", Cause.REGISTRY)
 
 
 class BackgroundRegistry:
@@ -187,7 +189,7 @@ class BackgroundRegistry:
         except TransientError as error:
             answers.failure = error
         except BaseException as error:  # noqa: BLE001 - it must not be lost with the thread: held and said, like an outage
-            answers.failure = TransientError(f"Schema registry: unexpected {type(error).__name__}")
+            answers.failure = TransientError(f"Schema registry: unexpected {type(error).__name__}", Cause.REGISTRY)
         self._answers = answers
         self._done.set()
 
@@ -213,4 +215,4 @@ def _unreachable(error: httpx2.HTTPError) -> str:
 
 def _no_registry(error: Exception | None) -> TransientError:
     what = "" if error is None else f" ({type(error).__name__})"
-    return TransientError(f"Schema registry: the answer is not a registry's{what}: check AUDIT_SCHEMA_REGISTRY_URL")
+    return TransientError(f"Schema registry: the answer is not a registry's{what}: check AUDIT_SCHEMA_REGISTRY_URL", Cause.REGISTRY)

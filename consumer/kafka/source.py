@@ -19,6 +19,7 @@ from consumer.core.events import Message, Partition
 from consumer.kafka.credentials import Credentials
 from consumer.kafka.failures import refused_settings
 from consumer.kafka.group_right import GroupRight
+from consumer.kafka.statistics import ClientState, client_state
 from consumer.kafka.topics import PartitionRange, Topics
 from consumer.kafka.trouble import Trouble
 
@@ -50,6 +51,7 @@ def consumer_config(client: Mapping[str, Any], *, group_id: str, group_protocol:
         "fetch.queue.backoff.ms": 20,
         "allow.auto.create.topics": False,
         "topic.metadata.refresh.interval.ms": 30_000,
+        "statistics.interval.ms": 10_000,
         "max.poll.interval.ms": max(300_000, int(session_timeout * 1000)),  # the client refuses a shorter one
     }
     if group_protocol == "classic":  # the consumer protocol leaves these to the broker, and refuses them
@@ -76,6 +78,8 @@ class KafkaSource:
         self.topics = topics
         self.before_revoke: Callable[[], None] = lambda: None
         """Called inside the callback before partitions are given up: the time to finish a write."""
+        self.on_statistics: Callable[[ClientState], None] = lambda _: None
+        """Told now and then how the client does."""
         self._group = GroupRight(self._config, topics.names[0], time.monotonic)
         self._trouble = Trouble(self._config, topics, self._group)
         self._was_refused = False
@@ -89,7 +93,8 @@ class KafkaSource:
         self._held = False
         self._dead = False
         try:
-            self._consumer = Consumer({**self._config, "on_commit": self._on_commit, "error_cb": self._on_error})
+            callbacks = {"on_commit": self._on_commit, "error_cb": self._on_error, "stats_cb": self._on_statistics}
+            self._consumer = Consumer({**self._config, **callbacks})
         except KafkaException as error:
             raise refused_settings(error) from error
         self._consumer.subscribe(self.topics.names, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
@@ -120,6 +125,12 @@ class KafkaSource:
     def trouble(self) -> str | None:
         """What keeps messages from coming, as far as it is known; None where nothing does."""
         return self._trouble.text
+
+    @property
+    def missing_rights(self) -> frozenset[str]:
+        """What Kafka does not let us read: "topic", "group"."""
+        missing = {"topic": self.topics.right_missing, "group": self._group.refused is not None}
+        return frozenset(kind for kind in missing if missing[kind])
 
     @property
     def assigned(self) -> frozenset[Partition]:
@@ -215,6 +226,17 @@ class KafkaSource:
             return {Partition(at.topic, at.partition): at.offset for at in self._consumer.position(places) if at.offset >= 0}
         except KafkaException:
             return {}
+
+    def ends(self) -> dict[Partition, int]:
+        """Where each started partition ends, as far as is known without waiting: fetching tells; while held, brokers are asked."""
+        ends = {}
+        with suppress(KafkaException, RuntimeError):  # no reason to stop
+            asked = self.topics.ends(self._started) if self._held and self._started else {}
+            for partition in self._started:
+                _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+                if (end := max(high, asked.get(partition, -1))) >= 0:
+                    ends[partition] = end
+        return ends
 
     def ranges(self, partitions: Iterable[Partition]) -> dict[Partition, PartitionRange]:
         """Topic id, first and last offset of partitions. Raises TransientError."""
@@ -349,3 +371,8 @@ class KafkaSource:
             self._trouble.hear(error)
         except BaseException as failure:  # noqa: BLE001 - as above
             self._failure = failure
+
+    def _on_statistics(self, text: str) -> None:
+        # Never a reason to rebuild the client, whatever the next version of it has in there.
+        with suppress(Exception):
+            self.on_statistics(client_state(text))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from consumer.core.errors import ConfigurationError, TransientError
+from consumer.core.errors import Cause, ConfigurationError, MissingRightError, TransientError
 from consumer.core.events import Partition
 from consumer.kafka.failures import Rights, Silence, refused_settings
 
@@ -35,6 +35,8 @@ class Topics:
         self.names = list(topics)
         self.refused: str | None = None
         """What the brokers last refused, and the remedy."""
+        self.right_missing = False
+        """Whether that was a right."""
         self.renew(config)
         self.questions = 0
         """How many were asked so far."""
@@ -53,6 +55,8 @@ class Topics:
         self._config, self._silence, self._admin = dict(config), silence, admin
         self._rights = Rights(config)
         self._asked: dict[str, Any] | None = None
+        self._asked_ends: dict[TopicPartition, Any] = {}
+        self._ends: dict[Partition, int] = {}
 
     @staticmethod
     def _client(config: Mapping[str, Any], silence: Silence) -> AdminClient:
@@ -104,11 +108,22 @@ class Topics:
             raise
         return {each: PartitionRange(ids[each], lows[each], highs[each]) for each in wanted}
 
+    def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """Where the partitions end, asked without waiting: as the last answer to an earlier call said."""
+        if not all(future.done() for future in self._asked_ends.values()):
+            return self._ends
+        for place, future in self._asked_ends.items():
+            with suppress(KafkaException):
+                self._ends[Partition(place.topic, place.partition)] = future.result().offset
+        self._asked_ends = self._ask_offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        return self._ends
+
     def _replace_client(self, error: TransientError) -> None:
         """A client that has lost a broker (one of three, killed) was seen to time out for ever, where a new one is answered."""
         if not isinstance(error, ConfigurationError):
             self._admin = self._client(self._config, self._silence)
             self._asked = None
+            self._asked_ends = {}
 
     def _ask(self) -> dict[str, Any]:
         self.questions += 1
@@ -125,10 +140,10 @@ class Topics:
             for name, future in asked.items():
                 answers[name] = self._answer(future, name)
         except ConfigurationError as error:
-            self._heard(question, str(error))
+            self._heard(question, str(error), right_missing=isinstance(error, MissingRightError))
             raise
         refused = [self._rights.refused("topic", name, topic.authorized_operations) for name, topic in answers.items()]
-        self._heard(question, next(filter(None, refused), None))
+        self._heard(question, next(filter(None, refused), None), right_missing=any(refused))
         return answers
 
     def _answer(self, future: Any, name: str) -> Any:
@@ -136,13 +151,13 @@ class Topics:
             return future.result(timeout=TIMEOUT + 1)
         except KafkaException as error:
             failure = self._rights.failure(error.args[0], "topic", name)
-            raise failure if isinstance(failure, ConfigurationError) else TransientError(self._unanswered(failure)) from error
+            raise failure if isinstance(failure, ConfigurationError) else TransientError(self._unanswered(failure), Cause.KAFKA) from error
         except TimeoutError as error:
-            raise TransientError(self._unanswered("Kafka: no answer to a question about the topics")) from error
+            raise TransientError(self._unanswered("Kafka: no answer to a question about the topics"), Cause.KAFKA) from error
 
-    def _heard(self, question: int | None, refused: str | None) -> None:
+    def _heard(self, question: int | None, refused: str | None, *, right_missing: bool) -> None:
         self.answered = max(self.answered, self.questions if question is None else question)
-        self.refused = refused
+        self.refused, self.right_missing = refused, right_missing
         self._silence.end()
 
     def _unanswered(self, failure: object) -> str:
@@ -152,20 +167,22 @@ class Topics:
         return self._silence.text if self._silence.heard else str(failure)
 
     def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
-        asked = self._admin.list_offsets(
-            {TopicPartition(*partition): spec for partition in partitions},
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=TIMEOUT,
-        )
         offsets = {}
-        for place, future in asked.items():
+        for place, future in self._ask_offsets(partitions, spec).items():
             try:
                 offsets[Partition(place.topic, place.partition)] = future.result(timeout=TIMEOUT + 1).offset
             except KafkaException as error:
                 raise self._rights.failure(error.args[0], "topic", place.topic) from error
             except TimeoutError as error:
-                raise TransientError("Kafka: no answer to a question about offsets") from error
+                raise TransientError("Kafka: no answer to a question about offsets", Cause.KAFKA) from error
         return offsets
+
+    def _ask_offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[TopicPartition, Any]:
+        return self._admin.list_offsets(
+            {TopicPartition(*partition): spec for partition in partitions},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=TIMEOUT,
+        )
 
 
 class TopicsWithoutIds(Topics):
@@ -176,7 +193,7 @@ class TopicsWithoutIds(Topics):
         try:
             found = self._admin.list_topics(timeout=TIMEOUT).topics
         except KafkaException as error:
-            raise TransientError(self._unanswered(f"Kafka: the list of topics: {error.args[0].name()}")) from error
+            raise TransientError(self._unanswered(f"Kafka: the list of topics: {error.args[0].name()}"), Cause.KAFKA) from error
         return {Partition(name, number): "" for name in self.names if name in found for number in found[name].partitions}
 
     def changed_ids(self) -> dict[str, str]:

@@ -60,6 +60,9 @@ class HealthServer:
         class Handler(BaseHTTPRequestHandler):
             timeout = 10  # seconds for a client to say what it wants
 
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
                 try:
@@ -70,7 +73,8 @@ class HealthServer:
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
                 """Probes are no news."""

@@ -1,19 +1,35 @@
 """Runs the store's calls in a thread of their own, so that the worker decodes the next batch meanwhile."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Any
 
+from consumer.core.errors import TransientError
 from consumer.core.events import Partition, PartitionPosition, PartitionSlice
+from consumer.core.ports import LogState
 from consumer.postgres.batch import RenderedBatch
 from consumer.postgres.store import PostgresStore, Written
 
+LOOK_INTERVAL = 15.0
+"""Seconds between two looks at the state of the log."""
+
 
 class BackgroundStore:
-    """At most one call in flight. libpq releases the interpreter's lock while it waits, so the overlap is real."""
+    """At most one call in flight. libpq releases the interpreter's lock while it waits, so the overlap is real.
 
-    def __init__(self, store: PostgresStore) -> None:
+    Args:
+        store: PostgreSQL.
+        told: hears of the state of the log now and then, in the store's thread, or why it could not be read. A look is taken only behind
+            a call that succeeded, whose result does not wait for it.
+    """
+
+    def __init__(self, store: PostgresStore, told: Callable[[LogState | TransientError], None] | None = None) -> None:
         self._store = store
+        self._told = told
+        self._look_at = 0.0
+        self._looking = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._call: Future[Any] | None = None
 
@@ -28,15 +44,15 @@ class BackgroundStore:
 
     def start_write(self, batch: RenderedBatch) -> None:
         """Begins to write a batch; `result` gives a Written."""
-        self._start(self._thread.submit(self._store.write, batch))
+        self._start(self._store.write, batch)
 
     def start_open(self, wanted: Mapping[Partition, tuple[str, int]]) -> None:
         """Begins to read (and where there are none, make) positions; `result` gives a dict."""
-        self._start(self._thread.submit(self._store.open_positions, dict(wanted)))
+        self._start(self._store.open_positions, dict(wanted))
 
     def start_look(self, wanted: Mapping[Partition, str]) -> None:
         """Begins to read positions; `result` gives a dict of those that there are."""
-        self._start(self._thread.submit(self._store.positions, dict(wanted)))
+        self._start(self._store.positions, dict(wanted))
 
     def wait(self, timeout: float) -> bool:
         """Waits for the call in flight, at most `timeout` seconds; true when its result can be taken."""
@@ -55,12 +71,29 @@ class BackgroundStore:
 
     def close(self) -> None:
         """Ends the thread and closes the connection; a call still in flight is cut."""
-        if self._call is not None:
+        if self._call is not None or self._looking:
             self._store.cut()
-        self._thread.shutdown(wait=True)
+        self._thread.shutdown(wait=True, cancel_futures=True)
         self._store.close()
 
-    def _start(self, call: "Future[Any]") -> None:
+    def _start(self, call: Callable[..., Any], *args: Any) -> None:
         if self._call is not None:
             raise RuntimeError("a call is in flight")
-        self._call = call
+        self._call = self._thread.submit(self._run, call, args)
+
+    def _run(self, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        result = call(*args)
+        if self._told is not None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_INTERVAL
+            self._looking = True
+            with suppress(RuntimeError):  # the end has begun
+                self._thread.submit(self._look, self._told)
+        return result
+
+    def _look(self, told: Callable[[LogState | TransientError], None]) -> None:
+        try:
+            told(self._store.log_state())
+        except TransientError as error:
+            told(error)
+        finally:
+            self._looking = False

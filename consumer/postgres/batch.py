@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from consumer.core.clock import DAY, month_of
 from consumer.core.errors import Reason
-from consumer.core.events import Message, PartitionSlice, QuarantinedMessage, quarantine, stored_headers
+from consumer.core.events import AuditRecord, Message, PartitionSlice, QuarantinedMessage, quarantine, stored_headers
 from consumer.postgres.rows import is_suspect, ledger_row, log_row, source_fields
 
 
@@ -19,6 +19,7 @@ class RenderedRow(NamedTuple):
     log: bytes
     slice_number: int  # which of the batch's slices it belongs to
     message: Message
+    record: AuditRecord
 
 
 # A named tuple's own constructor binds each field by its name, which takes three times as long.
@@ -57,6 +58,7 @@ class RenderedBatch:
                         log_row(event_id, record, source, message.offset() or 0),
                         number,
                         message,
+                        record,
                     ),
                 )
                 first = rows.setdefault(event_id, row)

@@ -92,6 +92,10 @@ class StoredMessage(NamedTuple):
         """Headers in order."""
         return self.content[2]
 
+    def timestamp(self) -> tuple[int, int]:
+        """The quarantine keeps none."""
+        return 0, 0
+
 
 Judged = tuple[StoredMessage, AuditRecord | Rejected]
 """A message, and what the worker's decoding and mapping make of it."""

@@ -1,6 +1,8 @@
 """What becomes of a batch's rows inside a transaction: written, duplicate, conflict, or refused by PostgreSQL."""
 
+from collections import Counter
 from collections.abc import MutableMapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -16,6 +18,8 @@ from consumer.postgres.rows import COPY_HEADER, COPY_TRAILER
 if TYPE_CHECKING:
     from consumer.core.events import QuarantinedMessage
 
+_RECORD, _KIND = attrgetter("record"), attrgetter("action", "result")
+
 Cursor = psycopg.Cursor[Row]
 
 
@@ -27,12 +31,15 @@ class Outcome:
         self.written = [0] * len(batch.slices)
         self.duplicates = [0] * len(batch.slices)
         self.accepted: MutableMapping[bytes, bytes] = {}  # event id → content hash, as the log holds it after this transaction
+        self.kinds: Counter[tuple[str, str]] = Counter()
+        """Written rows by action and result."""
         self.refused: list[tuple[RenderedRow, QuarantinedMessage]] = []
 
     def count(self, rows: Sequence[RenderedRow]) -> None:
         """The rows are in the log."""
         for row in rows:
             self.written[row.slice_number] += 1
+        self.kinds.update(map(_KIND, map(_RECORD, rows)))
 
     def refuse(self, row: RenderedRow, reason: Reason, error: str) -> None:
         """The row can't be in the log."""

@@ -85,3 +85,8 @@ VALUES (%s, %s, %s, %s, %s)"""
 
 # Null where retention has removed the month, which is then never made again.
 ENSURE_MONTH = "SELECT CASE WHEN NOT audit.is_removed(month) THEN audit.ensure_month(month) END FROM (VALUES (%s::date)) AS asked (month)"
+
+# Its own limit, far below that of a write, which may have to wait for it.
+BEGIN_LOOK = "BEGIN READ ONLY; SET LOCAL statement_timeout = '2s'"
+LOG_STATE = """
+SELECT quarantine_open, books_unbalanced, months_ahead, coalesce(extract(epoch FROM oldest_month), 0)::float8 FROM audit.log_state()"""

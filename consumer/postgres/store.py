@@ -1,13 +1,17 @@
 """The store: one transaction a batch, fenced by the position, idempotent by the ledger."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
 
 import psycopg
 
 from consumer.core.clock import month_after, month_of
 from consumer.core.errors import FencedError, Reason, TransientError
 from consumer.core.events import Partition, PartitionPosition, PartitionSlice
+from consumer.core.ports import LogState
 from consumer.postgres import statements as sql
 from consumer.postgres.batch import RenderedBatch, quarantine_row
 from consumer.postgres.connection import Connection, ConnectionKeeper
@@ -19,13 +23,16 @@ _RACES = 5
 """How often another writer may come between the look at the ledger and the COPY into it, before the batch waits its turn."""
 
 
-class Written(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Written:
     """What became of a batch's events, over all its slices."""
 
     written: int
     duplicates: int
     quarantined: tuple[tuple[str, Reason], ...]
     """Topic and reason of each message."""
+    kinds: Mapping[tuple[str, str], int] = field(default_factory=dict, compare=False)
+    """The written ones by action and result."""
 
 
 class PostgresStore:
@@ -55,7 +62,8 @@ class PostgresStore:
             TransientError: nothing is known of the outcome; the same batch may be written again.
         """
         try:
-            self._make_months(batch)
+            if self._make_months(batch.months):
+                batch.beyond = True  # and looked at again with the next batch: a hold may bring the month back
             # Duplicates come in swarms (a producer that repeats): after one the next batch looks at the ledger first.
             if not (self._expect_duplicates or batch.suspects or batch.contradicts or batch.beyond):
                 try:
@@ -113,6 +121,22 @@ class PostgresStore:
         except psycopg.Error as error:
             raise as_failure(error) from error
 
+    def log_state(self) -> LogState:
+        """How the log is, for the metrics; and the months ahead are made, for a log that nobody writes to must have them too.
+
+        Raises:
+            TransientError: it could not be asked.
+        """
+        try:
+            self._make_months(frozenset())
+            with self._keeper.use() as connection:
+                connection.execute(sql.BEGIN_LOOK)
+                (row,) = connection.execute(sql.LOG_STATE).fetchall()
+                connection.execute("COMMIT")
+                return LogState(*row)
+        except psycopg.Error as error:
+            raise as_failure(error) from error
+
     def cut(self) -> None:
         """Ends a call that hangs, from another thread: it then raises TransientError."""
         self._keeper.cut()
@@ -121,18 +145,24 @@ class PostgresStore:
         """Closes the connection."""
         self._keeper.close()
 
-    def _make_months(self, batch: RenderedBatch) -> None:
-        """Before the transaction, and in one of its own: making a partition must not lock the log for as long as a batch takes."""
+    def _make_months(self, months: AbstractSet[date]) -> bool:
+        """Before the transaction, and in one of its own: making a partition must not lock the log for as long as a batch takes.
+
+        Returns:
+            Whether retention has removed one of them, which is then not made.
+        """
         current = month_of(self._now())
-        missing = ({current, month_after(current), month_after(current, 2)} | batch.months) - self._months
+        missing = ({current, month_after(current), month_after(current, 2)} | months) - self._months
         if not missing:
-            return
+            return False
+        beyond = False
         with self._keeper.use() as connection:
             for month in sorted(missing):
                 if connection.execute(sql.ENSURE_MONTH, (month,)).fetchall() == [(None,)]:
-                    batch.beyond = True  # and looked at again with the next batch: a hold may bring the month back
+                    beyond = True
                 else:
                     self._months.add(month)
+        return beyond
 
     def _transaction(self, write: Callable[[Cursor, RenderedBatch], Written], batch: RenderedBatch) -> Written:
         with self._keeper.use() as connection, connection.cursor() as cursor:
@@ -207,7 +237,7 @@ class PostgresStore:
                 first = part.expected
                 cursor.execute(sql.SOURCE_GAP, (*_source(part), first, first + part.expired))
         reasons = tuple((part.partition.topic, message.reason) for part, message in rows)
-        return Written(sum(outcome.written), sum(outcome.duplicates), reasons)
+        return Written(sum(outcome.written), sum(outcome.duplicates), reasons, outcome.kinds)
 
     def _end_blockers(self, positions: tuple[list[str], list[str], list[int], list[int]]) -> None:
         """A frozen worker keeps the lock of its position for ever: its successor ends its backend (same role) and goes on."""

@@ -54,6 +54,8 @@ class FakeMessage:
         headers: Sequence[tuple[str, bytes | None]] | None = None,
     ) -> None:  # fmt: skip
         self._content = (topic, partition, offset, key, value, headers)
+        self.at = 1_795_478_400_000
+        """Kafka's timestamp, in milliseconds."""
 
     def topic(self) -> str:
         """As confluent_kafka.Message."""
@@ -78,3 +80,7 @@ class FakeMessage:
     def headers(self) -> Sequence[tuple[str, bytes | None]] | None:
         """As confluent_kafka.Message."""
         return self._content[5]
+
+    def timestamp(self) -> tuple[int, int]:
+        """As confluent_kafka.Message."""
+        return 1, self.at

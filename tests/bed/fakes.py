@@ -111,7 +111,8 @@ class MemoryDatabase:
             effects.quarantine.update({(*key, offset): reason for offset, reason in refused})
             reasons += [(part.partition.topic, reason) for _, reason in refused]
         counted = sum(effects.books.values(), Counter())
-        return effects._replace(written=Written(counted["written"], counted["duplicates"], tuple(reasons)))
+        kinds = Counter((row.record.action, row.record.result) for row in effects.rows)
+        return effects._replace(written=Written(counted["written"], counted["duplicates"], tuple(reasons), kinds))
 
     def commit(self, effects: Effects) -> None:
         """Makes it true."""
@@ -227,6 +228,7 @@ class MemorySource:
         self.low: dict[Partition, int] = {}
         self.before_revoke: Callable[[], None] = lambda: None
         self.trouble: str | None = None
+        self.missing_rights: frozenset[str] = frozenset()
         self.committed: dict[Partition, int] = {}
         self.failures: list[Exception] = []
         self.reopened = 0
@@ -313,6 +315,10 @@ class MemorySource:
     def positions(self) -> dict[Partition, int]:
         """As KafkaSource."""
         return dict(self._at)
+
+    def ends(self) -> dict[Partition, int]:
+        """As KafkaSource."""
+        return {each: len(self.logs[each]) for each in self._at}
 
     def ranges(self, partitions: Iterable[Partition]) -> dict[Partition, Range]:
         """As KafkaSource."""

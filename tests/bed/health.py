@@ -35,9 +35,17 @@ class Health:
         return "; ".join(self._get("/health/ready")[1].get("reasons", []))
 
     def metric(self, name: str) -> float:
-        """A metric without labels."""
-        lines = self.text("/metrics").splitlines()
-        return float(next(line.split()[1] for line in lines if line.startswith(f"integration_audit_{name} ")))
+        """The sum over a metric's labels."""
+        return sum(self.series(name).values())
+
+    def series(self, name: str) -> dict[str, float]:
+        """The values of a metric by its labels, as they are written."""
+        found = {}
+        for line in self.text("/metrics").splitlines():
+            series, _, value = line.rpartition(" ")
+            if series.partition("{")[0] == f"integration_audit_{name}":
+                found[series.partition("{")[2].rstrip("}")] = float(value)
+        return found
 
     def text(self, path: str) -> str:
         """An answer's body."""

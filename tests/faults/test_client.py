@@ -17,7 +17,23 @@ ILLEGAL_GENERATION, UNKNOWN_MEMBER, REBALANCE_IN_PROGRESS, STALE_EPOCH = 22, 25,
 
 
 class TestFault01ACallbackRaises:
-    """The consumer is rebuilt, and no offset is passed over. The worker asks for no statistics, so it has no callback of theirs."""
+    """The consumer is rebuilt, and no offset is passed over; but for the statistics, which are not worth it."""
+
+    def test_fault_01_statistics(self, place: Workplace) -> None:
+        """Whoever hears of them fails, again and again: nothing happens."""
+        expected = events(300)
+        place.publish(encoded(expected))
+        heard = []
+
+        def fail(state: object) -> None:
+            heard.append(state)
+            raise ZeroDivisionError
+
+        with worker_inside(place.environment, statistics_interval_ms=20) as inside:
+            inside.source.on_statistics = fail
+            inside.run_until(lambda: place.written() == 300 and len(heard) > 5, "all is written, and the statistics have come")
+            assert "consumer rebuilt" not in inside.ear.names
+        place.assert_complete(expected)
 
     def test_fault_01_assign(self, place: Workplace) -> None:
         """At the first assignment."""

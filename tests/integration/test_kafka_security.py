@@ -131,9 +131,11 @@ class TestMissingRight:
         expected = place.send(5)
         with place.worker(**settings, **health.settings, AUDIT_KAFKA_GROUP_PROTOCOL=protocol) as process:
             wait_until(lambda: command in health.reasons, "not ready, with the command")
-            assert health.live == 200
+            wait_until(lambda: health.series("missing_rights")[f'kind="{what}"'] == 1, "the metric")
+            assert (health.live, health.series("held")['cause="kafka"']) == (200, 1)
             place.kafka.allow(place.principal, kind, name, [READ])
             wait_until(lambda: place.written() == 5 and health.ready, "it works")
+            wait_until(lambda: health.metric("missing_rights") == 0, "the right is there")
             assert process.poll() is None
         place.assert_complete(expected)
 

@@ -440,6 +440,7 @@ class TestPrivileges:
             db.run("UPDATE audit.consumer_position SET next_offset = next_offset + 1, written = written + 1")
             assert db.run("SELECT next_offset FROM audit.consumer_position FOR UPDATE") == [(6,)]
             assert db.value("SELECT count(*) FROM audit.event") == 1
+            assert db.value("SELECT months_ahead FROM audit.log_state()") == 2
 
     @pytest.mark.parametrize(
         "statement",
@@ -480,7 +481,7 @@ class TestPrivileges:
                 db.run(f"SELECT * FROM audit.{table}")
             for statement in (
                 log_row(), EVENT_ROW, POSITION_ROW, GAP_ROW, quarantine_row(), HISTORY_ROW, "DELETE FROM audit.event",
-                "SELECT audit.ensure_month(current_date)", "UPDATE audit.quarantine SET status = 'retried'",
+                "SELECT audit.ensure_month(current_date)", "SELECT audit.log_state()", "UPDATE audit.quarantine SET status = 'retried'",
             ):  # fmt: skip
                 with pytest.raises(errors.InsufficientPrivilege):
                     db.run(statement)

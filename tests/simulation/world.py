@@ -13,6 +13,7 @@ from consumer.core.breaker import Breaker
 from consumer.core.errors import FatalSourceError, SourceFailedError
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
+from consumer.core.ports import Standing
 from tests.bed.events import decoder
 from tests.simulation.auditor import Auditor, Violation
 from tests.simulation.faults import ACTIONS, Plan
@@ -83,9 +84,12 @@ class Actor:
     def batch_written(self, slices: Any, written: Any, seconds: float) -> None:
         """As Observer."""
 
-    def beat(self, *, not_ready: Any, positions: Any) -> None:
+    def batch_decoded(self, slices: Any, seconds: float) -> None:
         """As Observer."""
-        self.not_ready = list(not_ready)
+
+    def beat(self, standing: Standing) -> None:
+        """As Observer."""
+        self.not_ready = list(standing.not_ready)
 
     def turn(self) -> bool:
         """One turn; false when the process has ended."""

@@ -45,11 +45,11 @@ def _server(state: State) -> Iterator[HealthServer]:
         yield server
 
 
-def get(server: HealthServer, path: str) -> tuple[int, str]:
+def get(server: HealthServer, path: str, method: str = "GET") -> tuple[int, str]:
     """Status and body."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         response = connection.getresponse()
         return response.status, response.read().decode()
     finally:
@@ -70,6 +70,14 @@ def test_live_follows_the_loop_only(state: State, server: HealthServer) -> None:
     assert get(server, "/health/live") == (200, '{"live": true}\n')
     state.alive = False
     assert get(server, "/health/live") == (503, '{"live": false}\n')
+
+
+def test_head_is_get_without_a_body(state: State, server: HealthServer) -> None:
+    """Some probes ask so."""
+    assert get(server, "/health/ready", "HEAD") == (200, "")
+    state.alive = False
+    assert get(server, "/health/live", "HEAD") == (503, "")
+    assert get(server, "/metrics", "HEAD") == (200, "")
 
 
 def test_other_paths_do_not_exist(server: HealthServer) -> None:
@@ -108,7 +116,7 @@ def test_stop_closes_the_port(state: State) -> None:
 
 def test_metrics_have_their_names(state: State, server: HealthServer) -> None:
     """Dashboards rely on them; a number that was counted is shown."""
-    state.metrics.written.inc(3)
+    state.metrics.written.labels(action="add oauth client", outcome="SUCCESS").inc(3)
     state.metrics.quarantined.labels(reason="undecodable").inc()
     state.metrics.pauses.labels(cause="database").inc()
     state.metrics.rebalances.labels(kind="lost").inc()
@@ -118,7 +126,8 @@ def test_metrics_have_their_names(state: State, server: HealthServer) -> None:
     lines = body.splitlines()
     prefix = "integration_audit_"
     for line in (
-        "events_written_total 3.0",
+        'events_written_total{action="add oauth client",outcome="SUCCESS"} 3.0',
+        'events_written_total{action="generate API token",outcome="VALIDATION ERROR"} 0.0',
         'quarantined_total{reason="undecodable"} 1.0',
         "duplicates_total 0.0",
         "tombstones_total 0.0",
@@ -127,7 +136,11 @@ def test_metrics_have_their_names(state: State, server: HealthServer) -> None:
         "batches_total 0.0",
         "write_seconds_count 0.0",
         "batch_messages_count 0.0",
+        'quarantined_total{reason="conflict"} 0.0',
         'pauses_total{cause="database"} 1.0',
+        'pauses_total{cause="topic"} 0.0',
+        'held{cause="registry"} 0.0',
+        'missing_rights{kind="group"} 0.0',
         'rebalances_total{kind="lost"} 1.0',
         'position{partition="0",topic="t"} 17.0',
         "assigned_partitions 0.0",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from consumer.core.ports import Standing
 from consumer.observe.health import Heartbeat
 from consumer.observe.metrics import WorkerMetrics
 from consumer.observe.observer import WorkerObserver
@@ -131,7 +132,7 @@ def test_the_observer_tells_of_each_turn(systemd: Systemd) -> None:
     observer = WorkerObserver(WorkerMetrics(CollectorRegistry()), Heartbeat(clock), clock, systemd.service())
     observer.event("started")
     assert systemd.heard() == {}
-    observer.beat(not_ready=["no partition is assigned"], positions={})
+    observer.beat(Standing(["no partition is assigned"]))
     assert systemd.heard()["STATUS"] == "waiting: no partition is assigned"
     observer.stopping()
     assert systemd.heard()["STOPPING"] == "1"

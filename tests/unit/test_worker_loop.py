@@ -1,6 +1,6 @@
 """The worker's loop, driven turn by turn over in-memory parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from consumer.core.errors import ConfigurationError, FencedError, SourceFailedEr
 from consumer.core.events import Partition, PartitionSlice
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
+from consumer.core.ports import Standing
 from consumer.schemas import event_schema
 from consumer.worker import Worker
 from tests.bed.events import FakeMessage, message_value
@@ -36,9 +37,13 @@ class Ear:
     def batch_written(self, slices: Sequence[PartitionSlice], written: Any, seconds: float) -> None:
         """As Observer."""
 
-    def beat(self, *, not_ready: Sequence[str], positions: Mapping[Partition, int]) -> None:
+    def batch_decoded(self, slices: Sequence[PartitionSlice], seconds: float) -> None:
         """As Observer."""
-        self.not_ready = not_ready
+
+    def beat(self, standing: Standing) -> None:
+        """As Observer."""
+        self.standing = standing
+        self.not_ready = standing.not_ready
 
 
 class Clock:

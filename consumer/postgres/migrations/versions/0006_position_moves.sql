@@ -106,6 +106,55 @@ BEGIN
 END
 $$;
 
+-- ---------------------------------------------------------------- the metrics
+
+-- As before, but for what is read again: it counts twice, and until then it lies beyond the position.
+CREATE OR REPLACE FUNCTION audit.log_state(
+    OUT quarantine_open bigint, OUT books_unbalanced bigint, OUT months_ahead integer, OUT oldest_month timestamptz
+)
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+    SELECT
+        (SELECT count(*) FROM (SELECT FROM audit.quarantine WHERE status = 'open' ORDER BY id LIMIT 10000) AS open),
+        (
+            SELECT count(*)
+            FROM audit.consumer_position AS position
+            LEFT JOIN (
+                SELECT kafka_topic, kafka_topic_id, kafka_partition, sum(next_offset - first_offset) AS offsets
+                FROM audit.source_gap GROUP BY 1, 2, 3
+            ) AS gap USING (kafka_topic, kafka_topic_id, kafka_partition)
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS messages FROM (
+                    SELECT FROM audit.quarantine AS message
+                    WHERE message.kafka_topic = position.kafka_topic AND message.kafka_topic_id = position.kafka_topic_id
+                      AND message.kafka_partition = position.kafka_partition
+                    ORDER BY message.kafka_offset LIMIT 100
+                ) AS bounded
+            ) AS found
+            WHERE next_offset - first_offset + reread <> written + duplicates + quarantined + tombstones + skipped + expired
+               OR least(written, duplicates, quarantined, tombstones, skipped, expired) < 0
+               OR expired <> coalesce(gap.offsets, 0)
+               OR found.messages NOT BETWEEN least(quarantined - reread, 100) AND least(quarantined, 100)
+               OR next_offset + reread <= (
+                    SELECT max(message.kafka_offset) FROM audit.quarantine AS message
+                    WHERE message.kafka_topic = position.kafka_topic AND message.kafka_topic_id = position.kafka_topic_id
+                      AND message.kafka_partition = position.kafka_partition
+               )
+        ),
+        (
+            SELECT (coalesce(min(ahead), 13) - 1)::integer FROM generate_series(0, 12) AS ahead
+            WHERE NOT audit.has_month((date_trunc('month', now()) + ahead * interval '1 month')::date)
+        ),
+        (
+            SELECT min(to_timestamp(right(relname::text, 7), 'YYYY_MM')) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+            WHERE inhparent = 'audit.audit_log'::regclass AND NOT inhdetachpending AND relname ~ '^audit_log_\d{4}_\d\d$'
+        )
+$$;
+
 -- ---------------------------------------------------------------- rights
 
 REVOKE ALL ON FUNCTION audit.set_position(text, text, integer, bigint, bigint, text, text, text) FROM PUBLIC;
