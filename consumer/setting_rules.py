@@ -1,5 +1,6 @@
 """Settings that contradict each other. By their texts, so that this is said beside the errors in single values."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 from consumer.setting_sources import PREFIX
@@ -15,6 +16,7 @@ _USER, _USER_PASSWORD, _TOKEN, _CLUSTER = (f"{PREFIX}SCHEMA_REGISTRY_{name}" for
 _REGISTRY_CA, _REGISTRY_CERTIFICATE, _REGISTRY_KEY, _REGISTRY_KEY_PASSWORD = (
     f"{PREFIX}SCHEMA_REGISTRY_{name}" for name in ("CA_FILE", "CERTIFICATE_FILE", "KEY_FILE", "KEY_PASSWORD")
 )
+_ONE_WORD = re.compile(r"[\x21-\x7e]+").fullmatch
 _REGISTRY_TLS = (_REGISTRY_CA, _REGISTRY_CERTIFICATE, _REGISTRY_KEY, _REGISTRY_KEY_PASSWORD)
 
 
@@ -64,11 +66,18 @@ def _schema_registry(texts: Mapping[str, str]) -> Iterator[str]:
                 yield f"{variable}: has no use without TLS; let {_REGISTRY} begin with https"
     yield from _together(texts, _USER, _USER_PASSWORD)
     yield from _together(texts, _REGISTRY_CERTIFICATE, _REGISTRY_KEY)
-    if _TOKEN in texts and _USER in texts:
-        yield f"{_TOKEN}: {_USER} is set too; keep one of them"
+    if _TOKEN in texts:
+        yield from _token(texts)
     for needed, variable in ((_TOKEN, _CLUSTER), (_REGISTRY_KEY, _REGISTRY_KEY_PASSWORD)):
         if variable in texts and needed not in texts:
             yield f"{variable}: has no use without {needed}"
+
+
+def _token(texts: Mapping[str, str]) -> Iterator[str]:
+    if not _ONE_WORD(texts[_TOKEN]):
+        yield f"{_TOKEN}: holds white space, the end of a line, or what is no ASCII; a token is one word"
+    if _USER in texts:
+        yield f"{_TOKEN}: {_USER} is set too; keep one of them"
 
 
 def _together(texts: Mapping[str, str], first: str, second: str) -> Iterator[str]:

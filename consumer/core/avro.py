@@ -34,9 +34,12 @@ MAX_SYMBOLS = 1_000
 MAX_BRANCHES = 500
 MAX_FIXED = 4_096
 """Bytes of one fixed."""
+MAX_NAME = 256
+"""Characters of a name, a namespace, an alias or a symbol: each reference writes them out."""
 MAX_DIGITS = 1_000
 """Digits of a decimal. We never make a number of one; whoever reads the schema after us may."""
 
+_NAMING = ("name", "namespace", "aliases", "symbols", "type", "items", "values", "fields")
 _is_name = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 _is_full_name = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*").fullmatch
 
@@ -47,6 +50,7 @@ def compile_reader(schema: Any) -> Callable[[bytes, int], Any]:
     Raises:
         HostileSchemaError: the schema could make a small datum cost unbounded time or memory, or is no schema.
     """
+    refuse_long_names(schema)
     compiler = _Compiler()
     read, room = compiler.reader(schema, "", 0), compiler.room
     straight = compile_straight(schema)
@@ -71,6 +75,23 @@ def compile_reader(schema: Any) -> Callable[[bytes, int], Any]:
         return value
 
     return read_all
+
+
+def refuse_long_names(schema: Any) -> None:
+    """To be called before anything else looks at a schema.
+
+    Raises:
+        HostileSchemaError: a name of more than MAX_NAME characters.
+    """
+    waiting = [schema]
+    while waiting:
+        match waiting.pop():
+            case str(name) if len(name) > MAX_NAME:
+                raise HostileSchemaError(f"a name of more than {MAX_NAME} characters")
+            case list(several):
+                waiting += several
+            case dict(part):
+                waiting += [part[key] for key in _NAMING if key in part]
 
 
 class _Room:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from consumer.core.avro import full_name
+from consumer.core.avro import full_name, refuse_long_names
 from consumer.core.avro_values import PRIMITIVES
 from consumer.core.errors import HostileSchemaError
 
@@ -15,10 +15,12 @@ def self_contained(schema: Any, referenced: Iterable[Any]) -> Any:
     """The schema with each type of `referenced` put in where it is used first; what is defined in the schema itself goes before.
 
     Raises:
-        HostileSchemaError: nested beyond any use.
+        HostileSchemaError: nested, or named, beyond any use.
     """
+    refuse_long_names(schema)
     definitions: dict[str, tuple[Mapping[str, Any], str]] = {}
     for each in referenced:
+        refuse_long_names(each)
         _collect(each, "", definitions, 0)
     return _Inliner(definitions).walk(schema, "", 0)
 

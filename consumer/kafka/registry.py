@@ -3,7 +3,7 @@
 import json
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -20,6 +20,9 @@ MOST_REFERENCES = 50
 """Schemas that one schema may refer to, by one or several steps."""
 LONGEST = 1024**2
 """Characters of a schema."""
+
+LONGEST_ANSWER = 4 * 1024**2
+"""Bytes; in JSON a schema's quotes take two each."""
 
 _UNKNOWN = range(40400, 40500)
 """A registry's own words for: no such subject, version, schema. Any other 404 may as well be a wrong address."""
@@ -49,6 +52,9 @@ class SchemaRegistry:
             try:
                 fixed = {"timeout": TIMEOUT, "max.retries": 0, "cache.capacity": 100}
                 self._client = SchemaRegistryClient.new_client({**self._config(), **fixed})
+                session = self._client._rest_client.session  # noqa: SLF001 - the client reads answers of any length
+                session.headers["Accept-Encoding"] = "identity"
+                session.event_hooks = {"response": [_bound]}
             except (OSError, ValueError, TypeError) as error:  # ssl.SSLError is an OSError
                 raise ConfigurationError(f"Schema registry: the client refuses its settings: {error}", Cause.REGISTRY) from error
         return self._client
@@ -194,6 +200,31 @@ class BackgroundRegistry:
         self._done.set()
 
 
+class _BoundedStream(httpx2.SyncByteStream):
+    """An answer as it comes, up to LONGEST_ANSWER."""
+
+    def __init__(self, stream: httpx2.SyncByteStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        room = LONGEST_ANSWER
+        for part in self._stream:
+            room -= len(part)
+            if room < 0:
+                raise HostileSchemaError(f"the registry's answer is longer than {LONGEST_ANSWER} bytes")
+            yield part
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _bound(response: httpx2.Response) -> None:
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise HostileSchemaError("the registry's answer is compressed, which nobody asked for")
+    if isinstance(response.stream, httpx2.SyncByteStream):
+        response.stream = _BoundedStream(response.stream)
+
+
 def _parsed(schema: Schema) -> Any:
     text = schema.schema_str
     if (schema.schema_type or "AVRO") != "AVRO":
@@ -209,8 +240,9 @@ def _parsed(schema: Schema) -> Any:
 
 
 def _unreachable(error: httpx2.HTTPError) -> str:
-    """Its text names the address and what the network or the certificates say."""
-    return f"Schema registry: {type(error).__name__}" + (f": {error}"[:200] if str(error) else "")
+    """The text names the address and what the network or the certificates say; that of a protocol error quotes a header."""
+    told = str(error) if not isinstance(error, httpx2.ProtocolError) else ""
+    return f"Schema registry: {type(error).__name__}" + (f": {told}"[:200] if told else "")
 
 
 def _no_registry(error: Exception | None) -> TransientError:

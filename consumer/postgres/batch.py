@@ -90,7 +90,8 @@ def quarantine_row(part: PartitionSlice, message: QuarantinedMessage) -> tuple[A
         part.partition.number,
         message.offset,
         message.reason.value,
-        message.error,
+        # What other libraries say of a schema quotes it, and what is in it PostgreSQL may not be able to hold.
+        message.error.replace("\x00", "\\u0000").encode(errors="backslashreplace").decode(),
         message.key,
         message.value,
         None if headers is None else json.dumps(headers),

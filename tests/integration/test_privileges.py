@@ -176,6 +176,22 @@ def test_every_statement_on_every_table(member: tuple[str, "psycopg.Connection[A
     assert not wrong
 
 
+TOLD_BY_THE_SERVER = (
+    "INSERT INTO audit.audit_log (recorded_at) VALUES (now() - interval '2 days')",
+    "INSERT INTO audit.quarantine (status) VALUES ('discarded')",
+    "INSERT INTO audit.quarantine (resolved_at) VALUES (now())",
+    "INSERT INTO audit.quarantine (resolved_by) VALUES ('suzuki')",
+    "INSERT INTO audit.quarantine (quarantined_at) VALUES (now())",
+    "INSERT INTO audit.source_gap (seen_at) VALUES (now())",
+)
+
+
+def test_nobody_says_when_a_row_came_or_how_it_was_settled(member: tuple[str, "psycopg.Connection[Any]"]) -> None:
+    """Whoever may insert brings the content; time and status are PostgreSQL's own."""
+    _, connection = member
+    assert not [statement for statement in TOLD_BY_THE_SERVER if not _is_refused(connection, statement)]
+
+
 def test_nothing_else(member: tuple[str, "psycopg.Connection[Any]"]) -> None:
     """Neither another role's rights, nor an object, nor a file of the server."""
     _, connection = member

@@ -100,6 +100,8 @@ def test_garbage_is_quarantined_beside_good_ones(place: Workplace, registry: Api
     other = registry.register({"type": "record", "name": "Other", "fields": [{"name": "a", "type": "string"}]})
     hostile = registry.register({**SCHEMA, "name": "Loop", "fields": [{"name": "a", "type": ["null", "Loop"]}]})
     no_avro = registry.register('{"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"}', kind="JSON")
+    nul = {"name": "more", "type": {"type": "bytes", "logicalType": "decimal", "precision": "\0"}, "default": ""}
+    quoted = registry.register({**SCHEMA, "fields": [*SCHEMA["fields"], nul]})  # by the error of whoever refuses it
     sample = message_value()
     bad = [
         (confluent(999_999, sample), "unknown schema"),
@@ -107,6 +109,7 @@ def test_garbage_is_quarantined_beside_good_ones(place: Workplace, registry: Api
         (confluent(other, sample), "unknown schema"),
         (confluent(hostile, sample), "unknown schema"),
         (confluent(no_avro, sample), "unknown schema"),
+        (confluent(quoted, sample), "unknown schema"),
         (confluent(number, sample[:-1]), "undecodable"),
         (confluent(number, sample + b"\x00"), "undecodable"),
         (b"\x00\x00", "undecodable"),
@@ -124,6 +127,7 @@ def test_garbage_is_quarantined_beside_good_ones(place: Workplace, registry: Api
         f"the schema id {hostile} is refused: a type that contains itself",
         f"the schema id {no_avro} is refused: it is no Avro schema",
     ]
+    assert "\\u0000" in found[5][2]
     place.assert_complete(expected, quarantined=len(bad))
 
 

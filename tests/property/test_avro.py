@@ -15,6 +15,7 @@ from consumer.core.avro_values import MAX_ITEM_VALUES, MalformedDatumError
 from consumer.core.decoding import strip_logical_types
 from consumer.core.errors import HostileSchemaError
 from consumer.core.framing import SINGLE_OBJECT_HEADER
+from consumer.core.references import self_contained
 from consumer.core.samples import sample_events
 from consumer.schemas import event_schema
 from tests.bed.events import ENCODER
@@ -250,3 +251,19 @@ def test_the_values_of_all_items_are_bounded_together(items: Any) -> None:
         assert len(read(raw(fit), 0)) == fit
         with pytest.raises(MalformedDatumError, match="too many items"):
             read(raw(fit + 1), 0)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "record", "name": "R", "namespace": "n" * 100_000, "fields": [{"name": "a", "type": "string"}]},
+        {"type": "record", "name": "R", "fields": [{"name": "a" * 257, "type": "string"}]},
+        {"type": "record", "name": "R", "fields": [{"name": "a", "type": ["null", "R" * 257]}]},
+        {"type": "enum", "name": "E", "symbols": ["A" * 257]},
+    ],
+)
+def test_long_names_are_refused_before_they_are_written_out(schema: Any) -> None:
+    """By whoever sees the schema first."""
+    for look in (compile_reader, lambda each: self_contained(each, [])):
+        with pytest.raises(HostileSchemaError, match="a name of more than 256 characters"):
+            look(schema)

@@ -435,6 +435,13 @@ def test_addresses_of_no_registry(url: str) -> None:
             {"URL": "http://h", "CA_FILE": __file__},
             "AUDIT_SCHEMA_REGISTRY_CA_FILE: has no use without TLS; let AUDIT_SCHEMA_REGISTRY_URL begin with https",
         ),
+        *(
+            (
+                {"TOKEN": text},
+                "AUDIT_SCHEMA_REGISTRY_TOKEN: holds white space, the end of a line, or what is no ASCII; a token is one word",
+            )
+            for text in (f" {SECRET}", f"{SECRET}\r{SECRET}", f"{SECRET}\n{SECRET}", f"{SECRET}é")
+        ),
         ({"URL": "", "TOKEN": SECRET}, "AUDIT_SCHEMA_REGISTRY_TOKEN: has no use without AUDIT_SCHEMA_REGISTRY_URL"),
     ],
 )

@@ -167,3 +167,13 @@ GRANT INSERT (kafka_topic, kafka_topic_id, kafka_partition, first_offset, next_o
     TO audit_writer, audit_operator;
 GRANT UPDATE (next_offset, written, duplicates, quarantined, tombstones, skipped, expired, updated_at) ON audit.consumer_position
     TO audit_writer, audit_operator;
+
+-- When a row was recorded, and what became of a message in quarantine, is not for whoever brings it to say.
+REVOKE INSERT ON audit.audit_log, audit.quarantine, audit.source_gap FROM audit_writer, audit_operator;
+GRANT INSERT (
+    event_id, occurred_at, tenant, level, service, login_name, module, action, result, error_code, complement, subject_type, source_ip,
+    kafka_topic, kafka_partition, kafka_offset, content_hash, source_bytes
+) ON audit.audit_log TO audit_writer, audit_operator;
+GRANT INSERT (kafka_topic, kafka_topic_id, kafka_partition, kafka_offset, reason, error, key, value, headers) ON audit.quarantine
+    TO audit_writer, audit_operator;
+GRANT INSERT (kafka_topic, kafka_topic_id, kafka_partition, first_offset, next_offset) ON audit.source_gap TO audit_writer, audit_operator;
