@@ -31,7 +31,8 @@ class Progress:
     def read(self, slices: Sequence[PartitionSlice]) -> None:
         """These are on their way to PostgreSQL."""
         for part in slices:
-            self._first.setdefault(part.partition, part.first_at / 1000 if part.first_at else self._now())
+            first = part.first_at / 1000 if part.first_at else self._now()
+            self._first[part.partition] = min(first, self._first.get(part.partition, first))  # `lags` may have supposed a later one
 
     def written(self, slices: Sequence[PartitionSlice]) -> float | None:
         """These are there. Seconds since the oldest message among them came to Kafka; None where no message says."""

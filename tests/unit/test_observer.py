@@ -152,6 +152,13 @@ class TestProgress:
         now[0] += 30
         assert progress.lags({P0: 0}, {P0: 50}) == {P0: Lag(50, 3630)}
 
+    def test_even_where_somebody_looked_before_it(self) -> None:
+        """Until a message is read nobody knows; then it is known."""
+        progress = Progress(lambda: START)
+        assert progress.lags({P0: 0}, {P0: 50}) == {P0: Lag(50, 0.0)}
+        progress.read([_slice(P0, 0, 10, ago=3600)])
+        assert progress.lags({P0: 0}, {P0: 50}) == {P0: Lag(50, 3600.0)}
+
     def test_then_by_what_was_written(self) -> None:
         """In a backlog the next messages are hardly younger than the last ones."""
         progress = Progress(lambda: START)
