@@ -98,8 +98,10 @@ worst: $(VENV)/dev.stamp ## What the most expensive messages cost: none more tha
 audit: $(VENV)/dev.stamp ## The locked dependencies: hashes, licences, nothing besides; without network.
 	@$(BIN)/python -m tests.audit
 
-sbom: $(VENV)/dev.stamp ## What a worker is made of, as CycloneDX (validated): SBOM=sbom.cdx.json.
-	$(BIN)/cyclonedx-py requirements requirements/demo.txt --pyproject pyproject.toml --output-reproducible --of JSON --validate \
+sbom: $(VENV)/dev.stamp ## What a worker is made of, with licences and what needs what, as CycloneDX (validated): SBOM=sbom.cdx.json.
+	@rm -rf $(VENV)/run && $(BIN)/python -m venv --without-pip $(VENV)/run
+	@$(PIP) --python $(VENV)/run/bin/python install --quiet --require-hashes -r requirements/run.txt
+	$(BIN)/cyclonedx-py environment $(VENV)/run/bin/python --pyproject pyproject.toml --output-reproducible --of JSON --validate \
 		-o $(or $(SBOM),sbom.cdx.json)
 
 lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
