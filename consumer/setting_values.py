@@ -22,7 +22,8 @@ _BYTES = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "kB": 1000, "MB": 1000**
 
 MASK = "********"
 _IN_URL = re.compile(r"(://[^:/@\s]*:).*@")
-_IN_QUERY = re.compile(r"(password=)[^&]*", re.IGNORECASE)
+_IN_ADDRESS = re.compile(r"((?:^|,)\s*[^:/@\s,]*:)[^@/,]*@")
+_IN_QUERY = re.compile(r"((?:password|token|secret|(?<!ssl)key)=)[^&]*", re.IGNORECASE)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -86,7 +87,9 @@ def parse_registry(text: str) -> str:
 
 
 def masked(text: str, *, secret: bool) -> str:
-    """The value as it may be shown; of a URL only its password is hidden."""
+    """The value as it may be shown; of an address only its password is hidden, also where there should be none."""
     if secret and "://" not in text:
         return MASK
-    return _IN_QUERY.sub(rf"\1{MASK}", _IN_URL.sub(rf"\1{MASK}@", text))
+    for pattern, shown in ((_IN_URL, rf"\1{MASK}@"), (_IN_ADDRESS, rf"\1{MASK}@"), (_IN_QUERY, rf"\1{MASK}")):
+        text = pattern.sub(shown, text)
+    return text

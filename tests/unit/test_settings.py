@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from consumer.setting_values import parse_duration, parse_size, show_duration
+from consumer.setting_values import masked, parse_duration, parse_size, show_duration
 from consumer.settings import SettingsError, load_settings, settings_table
 
 SECRET = "hunter2"  # noqa: S105 - what must never be shown
@@ -448,3 +448,17 @@ def test_addresses_of_no_registry(url: str) -> None:
 def test_contradictions_about_the_registry(names: dict[str, str], problem: str) -> None:
     """Each with the variable to change."""
     assert refused(**{**REGISTRY, **{f"AUDIT_SCHEMA_REGISTRY_{name}": text for name, text in names.items()}}) == problem
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"http://h/?token={SECRET}", "http://h/?token=********"),
+        (f"a:9092,u:{SECRET}@h:9092", "a:9092,u:********@h:9092"),
+        (f"postgresql://u:{SECRET}@h/db?sslmode=require&sslkey=/k", "postgresql://u:********@h/db?sslmode=require&sslkey=/k"),
+        ("h:9092,i:9092", "h:9092,i:9092"),
+    ],
+)
+def test_what_is_shown_of_an_address(text: str, shown: str) -> None:
+    """All but a secret, wherever somebody has put it."""
+    assert masked(text, secret=False) == shown
