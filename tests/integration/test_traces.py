@@ -9,9 +9,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from consumer.core.events import Partition
-from consumer.core.slicing import Cursor, slices_of
+from consumer.core.slicing import Cursor
 from consumer.observe.traces import open_tracing
-from tests.bed.events import FakeMessage, decoder, message_value
+from tests.bed.events import FakeMessage, decoder, message_value, slices_of
 from tests.bed.kafka import KafkaBroker
 from tests.bed.worker import Workplace, wait_until
 
