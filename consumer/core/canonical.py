@@ -17,6 +17,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 is_uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 """Whether a text is a UUID in its 36-character form, the only one that is taken; lower case is the canonical one."""
 
+ESCAPED_NUL = "\\u0000"
+"""How NUL shows in JSON."""
+
 quote = _quote
 """A string as JSON, everything beyond the mandatory escapes left as it is."""
 
@@ -39,6 +42,12 @@ def canonical_json(items: Sequence[Any]) -> str:
 def content_hash(canonical: bytes) -> bytes:
     """SHA-256, 32 bytes."""
     return sha256(canonical).digest()
+
+
+def storable_text(text: str) -> str:
+    """The text with NUL and surrogates, which PostgreSQL can't store, made visible as their escapes."""
+    # By the codec: a substitution by a function takes a second for a message full of them.
+    return text.replace("\x00", ESCAPED_NUL).encode(errors="backslashreplace").decode()
 
 
 def timestamp_text(micros: int) -> str:

@@ -6,11 +6,9 @@ from typing import Any
 
 from consumer.core.actions import BY_CHANGE, NOBODY, RESULTS, SERVICE, TARGETS, Action, Kind
 from consumer.core.avro_values import MAX_ALTERED
-from consumer.core.canonical import address_text, canonical_json, content_hash, is_uuid, quote, timestamp_text
+from consumer.core.canonical import ESCAPED_NUL, address_text, canonical_json, content_hash, is_uuid, quote, storable_text, timestamp_text
 from consumer.core.errors import Reason, Rejected
 from consumer.core.events import AuditRecord, ChangeEvent
-
-_ESCAPED_NUL = "\\u0000"
 
 # A named tuple's own constructor binds each field by its name, which takes three times as long.
 _record: Callable[[type[AuditRecord], tuple[Any, ...]], AuditRecord] = tuple.__new__
@@ -38,7 +36,7 @@ def audit_record(event: ChangeEvent, source: bytes) -> AuditRecord:
     items = _items(action, event, result)
     canonical = canonical_json(items)
     # One look at the whole text instead of one at every field: NUL always shows as its escape here.
-    if _ESCAPED_NUL not in canonical:
+    if ESCAPED_NUL not in canonical:
         try:
             return _record(AuditRecord, (*items, content_hash(canonical.encode()), None))
         except UnicodeEncodeError:  # a lone surrogate
@@ -150,8 +148,7 @@ def _storable(value: Any) -> Any:
     """The same value with NUL and surrogates made visible, at any depth."""
     match value:
         case str():
-            # By the codec: a substitution by a function takes a second for a message full of them.
-            return value.replace("\x00", _ESCAPED_NUL).encode(errors="backslashreplace").decode()
+            return storable_text(value)
         case ChangeEvent():
             return ChangeEvent(*map(_storable, value))
         case tuple():

@@ -129,11 +129,11 @@ class WorkerObserver:
         metrics.tombstones.inc(sum(part.tombstones for part in slices))
         metrics.skipped.inc(sum(part.skipped for part in slices))
         metrics.expired.inc(sum(part.expired for part in slices))
-        for reason, messages in Counter(reason for _, reason in written.quarantined).items():
-            metrics.quarantined.labels(reason=reason.value).inc(messages)
-        if written.quarantined:
-            reasons = sorted({reason.value for _, reason in written.quarantined})
-            self.event("messages quarantined", messages=len(written.quarantined), reasons=reasons)
+        reasons = Counter(reason.value for _, reason in written.quarantined)
+        for reason, messages in reasons.items():
+            metrics.quarantined.labels(reason=reason).inc(messages)
+        if reasons:
+            self.event("messages quarantined", messages=reasons.total(), reasons=sorted(reasons))
 
     def beat(self, standing: Standing) -> None:
         """The loop made a turn."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from consumer.core.canonical import storable_text
 from consumer.core.clock import DAY, month_of
 from consumer.core.errors import Reason
 from consumer.core.events import AuditRecord, Message, PartitionSlice, QuarantinedMessage, quarantine, stored_headers
@@ -91,7 +92,7 @@ def quarantine_row(part: PartitionSlice, message: QuarantinedMessage) -> tuple[A
         message.offset,
         message.reason.value,
         # What other libraries say of a schema quotes it, and what is in it PostgreSQL may not be able to hold.
-        message.error.replace("\x00", "\\u0000").encode(errors="backslashreplace").decode(),
+        storable_text(message.error),
         message.key,
         message.value,
         None if headers is None else json.dumps(headers),
