@@ -38,11 +38,7 @@ def show(*, topic: str | None, as_json: bool) -> None:
     with open_database() as (settings, connect):
         found = positions_with(connect, _ranges(settings, topic), topic)
     rows = [each._asdict() | {"updated_at": each.updated_at.isoformat() if each.updated_at else None} for each in found]
-    if not as_json:
-        print_table(Shown._fields, [list(row.values()) for row in rows])
-        return
-    for row in rows:
-        click.echo(json.dumps(row))
+    _print(Shown._fields, rows, as_json=as_json)
 
 
 @command.command("set")
@@ -78,7 +74,7 @@ def set_(*, note: str, by: str, yes: bool, as_json: bool, **which: Any) -> None:
             except FencedError as error:
                 text = "nothing was changed: a worker has moved a position meanwhile; run this again, or stop the workers first"
                 raise CommandError(text, ExitCode.DIFFERENCES) from error
-    _print_changes(planned, entries, as_json=as_json)
+    _print([*Change._fields, "operation"], [each._asdict() | {"operation": entries.get(each)} for each in planned], as_json=as_json)
     if refused:
         raise CommandError(f"nothing was changed: {refused} of {len(planned)} can't be set there", ExitCode.USAGE)
     moving = sum(each.after != each.before for each in planned)
@@ -126,10 +122,9 @@ def _ranges(settings: Settings, topic: str | None) -> Mapping[Partition, Partiti
         return {}
 
 
-def _print_changes(planned: Sequence[Change], entries: Mapping[Change, int], *, as_json: bool) -> None:
-    rows = [each._asdict() | {"operation": entries.get(each)} for each in planned]
+def _print(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if not as_json:
-        print_table([*Change._fields, "operation"], [list(row.values()) for row in rows])
+        print_table(columns, [list(row.values()) for row in rows])
         return
     for row in rows:
         click.echo(json.dumps(row))
