@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import MutableMapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import psycopg
 
@@ -78,9 +77,9 @@ def copy(cursor: Cursor, statement: str, rows: Sequence[bytes]) -> None:
 def _known(cursor: Cursor, batch: RenderedBatch) -> dict[bytes, bytes]:
     if not batch.rows:
         return {}
-    ids = [row.event_id for row in batch.rows]
-    cursor.execute(sql.KNOWN_EVENTS, ([UUID(bytes=event_id) for event_id in ids],), binary=True)
-    return {event_id.bytes: content_hash for event_id, content_hash in cursor.fetchall()}
+    ids = ",".join([row.event_id.hex() for row in batch.rows])
+    cursor.execute(sql.KNOWN_EVENTS, (f"{{{ids}}}",), binary=True)
+    return dict(cursor.fetchall())
 
 
 def _unsettled(outcome: Outcome, rows: Sequence[RenderedRow]) -> list[RenderedRow]:

@@ -67,7 +67,8 @@ JOIN audit.consumer_position AS position ON {_SAME_PARTITION}"""  # noqa: S608 -
 # Null where it is not where it is expected to be: the fence of whoever sets it by hand.
 SET_POSITION = "SELECT audit.set_position(%s, %s, %s, %s, %s, %s, %s, %s)"
 
-KNOWN_EVENTS = "SELECT event_id, content_hash FROM audit.event WHERE event_id = ANY(%s)"
+# Ids as text and as bytes: a UUID object for each of them takes ten times as long.
+KNOWN_EVENTS = "SELECT uuid_send(event_id), content_hash FROM audit.event WHERE event_id = ANY(%s::uuid[])"
 
 COPY_LEDGER = f"COPY audit.event ({LEDGER_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 COPY_LOG = f"COPY audit.audit_log ({LOG_COLUMNS}) FROM STDIN (FORMAT BINARY)"
