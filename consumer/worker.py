@@ -15,20 +15,15 @@ from datetime import timedelta
 from typing import Any
 
 from consumer.core.breaker import Breaker
-from consumer.core.clock import kept_range
 from consumer.core.decoding import Decoder
 from consumer.core.errors import Cause, ConfigurationError, FencedError, SourceFailedError, TransientError
-from consumer.core.events import Message, Partition, PartitionPosition, PartitionSlice
-from consumer.core.framing import HeadedMessage
+from consumer.core.events import Partition, PartitionPosition, PartitionSlice
+from consumer.core.intake import POLL, Intake
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.core.ports import Observer, Ranges, Source, Standing, Store
-from consumer.core.slicing import Cursor, Slices, add_messages, by_topic
+from consumer.core.slicing import Cursor, Slices, by_topic
 
-POLL = 0.25
-"""Seconds that an idle worker waits for a message; also how late it hears of a signal."""
-BRIEF = 0.02
-"""Seconds that a worker waits for a schema while PostgreSQL works."""
 PATIENCE = 1.0
 """Seconds that a write may take before fetching is paused, so that polling can go on without messages."""
 WRITE_DEADLINE = 90.0
@@ -43,8 +38,6 @@ HELD_CHECK = 30.0
 """Seconds until a partition that is held for what Kafka has in it is looked at again."""
 OVERLAP = 0.005
 """Seconds of a write after which what has come meanwhile is decoded beside it: shorter ones are not worth the interpreter's changes."""
-BATCH_BYTES = 2 * 1024**2
-"""Bytes of values after which a batch is full: a value may grow severalfold in a row, and two batches are in memory."""
 
 
 class Worker:
@@ -83,32 +76,23 @@ class Worker:
     ) -> None:
         self._source = source
         self._store = store
-        self._decoder = decoder
-        self._retention = retention
-        self._max = batch_max_messages
         self._breaker = breaker
-        self._now = now
         self._monotonic = monotonic
         self._backoff = backoff
         self._observer = observer
-        self._learning = learning
-        self._headed = headed
-        self._asking = False  # unread messages wait for their schemas
+        self._intake = Intake(
+            source, decoder, retention=retention, most=batch_max_messages, now=now, monotonic=monotonic, learning=learning, headed=headed
+        )
         self._cursors: dict[Partition, Cursor] = {}
         self.written: dict[Partition, int] = {}
         """The position that PostgreSQL holds, for each partition that is ours."""
         self._writing: Any = None  # the batch whose write was begun; it stays until its outcome is known
         self._next: Any = None  # the batch rendered meanwhile
-        self._gathered: Slices = {}  # what is to be the batch after: decoded, and not full yet
-        self._bytes = 0  # of the values in it
-        self._decoding = 0.0  # seconds that decoding it has taken
-        self._unread: list[Message] = []  # consumed, but too much for one batch
         self._opening: dict[Partition, Ranges] = {}  # what start_open was asked for
         self._looking: dict[Partition, str] = {}  # what start_look was asked for
         self._answered = monotonic()  # when the store last answered
         self._begun = 0.0  # when the call in flight was begun
         self._retry_at: float | None = None
-        self._full = False  # the batch that is gathered, or was last, takes no more: more is waiting
         self._failing: TransientError | None = None  # why the store or the brokers could not be used last time
         self._beyond: dict[Partition, str] = {}  # why there is nothing to read at their position
         self._not_before: dict[Partition, float] = {}  # held partitions, and when they are looked at again
@@ -127,7 +111,7 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether everything consumed has been written, but for partitions that are held."""
-        if self._writing is not None or self._next is not None or self._gathered or self._unread or self._store.busy:
+        if self._writing is not None or self._next is not None or not self._intake.empty or self._store.busy:
             return False
         return self._source.unsettled <= self._not_before.keys()
 
@@ -158,7 +142,7 @@ class Worker:
     def not_ready(self) -> list[str]:
         """Why the worker does not do its job now; empty when it does."""
         failing = str(self._failing) if self._failing is not None else None
-        reasons = [reason for reason in (failing, self._source.trouble, self._schemas_missing()) if reason]
+        reasons = [reason for reason in (failing, self._source.trouble, self._intake.trouble) if reason]
         reasons += self.held()
         if not self._source.assigned:
             reasons.append("no partition is assigned")
@@ -166,14 +150,11 @@ class Worker:
             reasons.append("partitions wait for their position")
         return reasons
 
-    def _schemas_missing(self) -> str | None:
-        return self._learning.trouble if self._learning is not None and self._asking else None
-
     def _standing(self) -> Standing:
         causes = {self._failing.cause} if self._failing is not None else set()
         if self._source.trouble:
             causes.add(Cause.KAFKA)
-        if self._schemas_missing():
+        if self._intake.trouble:
             causes.add(Cause.REGISTRY)
         if self.held():
             causes.add(Cause.TOPIC)
@@ -230,7 +211,7 @@ class Worker:
         """Seconds to wait for the call in flight: as long as nothing can be done meanwhile, waiting costs nothing."""
         if self._next is not None or self._opening or self._looking or self._monotonic() - self._begun > PATIENCE:
             return POLL
-        return 0 if self._full else OVERLAP
+        return 0 if self._intake.full else OVERLAP
 
     def _mind_slow_call(self) -> None:
         waited = self._monotonic() - self._begun
@@ -287,7 +268,7 @@ class Worker:
 
     def _resume(self) -> None:
         """Fetches again, unless there is another reason not to."""
-        if not self._asking:
+        if not self._intake.asking:
             self._source.resume()
 
     # --- positions -----------------------------------------------------------------------------------------------------------------
@@ -372,72 +353,32 @@ class Worker:
             return
         if self._next is not None:
             return
-        messages = self._messages(0 if self._store.busy or self._gathered else POLL)
-        if self._learning is not None:
-            messages = self._readable(messages, self._learning)
-        if messages:
-            began = self._monotonic()
-            kept = kept_range(self._now(), self._retention)
-            add_messages(self._gathered, messages, self._cursors, self._decoder, kept)
-            self._decoding += self._monotonic() - began
+        if self._intake.take(self._cursors, patient=not self._store.busy):
             self._leave_rotten_topics()
-        elif not (self._store.busy or self._unread or self._gathered):
-            self._gathered = self._skipped_at_the_end()
-        if self._gathered and (self._full or not self._store.busy):
+        elif self._intake.empty and not self._store.busy:
+            self._intake.slices = self._skipped_at_the_end()
+        if self._intake.slices and (self._intake.full or not self._store.busy):
             self._close_batch()
-
-    def _messages(self, timeout: float) -> list[Message]:
-        """The next messages of the batch: it is bounded in number and in bytes."""
-        room = self._max - sum(part.messages + part.tombstones for part in self._gathered.values())
-        if not self._gathered:
-            self._bytes = 0
-        messages = self._unread
-        if not messages:
-            messages = self._source.consume(room, timeout)
-            if self._headed:  # once and for all: they may not be read twice
-                messages = [HeadedMessage(each) for each in messages]
-        taken = 0
-        for message in messages[:room]:
-            self._bytes += len(message.value() or b"")
-            if self._bytes > BATCH_BYTES and (taken or self._gathered):
-                break
-            taken += 1
-        messages, self._unread = messages[:taken], messages[taken:]
-        self._full = bool(self._unread) or taken >= room
-        return messages
 
     def _close_batch(self) -> None:
         """What is gathered is the next batch."""
-        slices, self._gathered = list(self._gathered.values()), {}
-        seconds, self._decoding = self._decoding, 0.0
+        slices, seconds = self._intake.close()
         self._observer.batch_decoded(slices, seconds)
         if any(part.skipped for part in slices) and not self._same_topics(slices):
             return
         self._next = self._store.prepare(slices)
         self._begin_call()
 
-    def _readable(self, messages: Sequence[Message], learning: Learning) -> list[Message]:
-        """The messages up to the first one whose schema must be asked for. While none can be read, nothing more is fetched."""
-        readable, rest = learning.split(messages)
-        self._unread = rest + self._unread
-        self._asking = bool(rest) and not readable
-        if self._asking:
-            self._source.hold()
-            self._source.idle(learning.go_on(BRIEF if self._store.busy or self._gathered else POLL))
-        elif rest:
-            learning.go_on(0)
-        return readable
-
     def _leave_rotten_topics(self) -> None:
         """Gathers nothing of topics of which too much belongs in quarantine: they are held."""
-        for topic, parts in by_topic(self._gathered.values()).items():
+        for topic, parts in by_topic(self._intake.slices.values()).items():
             known = topic in self._breaker.open
             if not self._breaker.refuses(topic, parts):
                 continue
             if not known:
                 self._observer.event("topic held", topic=topic, reason=self._breaker.open[topic])
             for part in parts:
-                self._gathered.pop(part.partition)
+                self._intake.slices.pop(part.partition)
             for partition in self._source.assigned:
                 if partition.topic == topic:
                     self._source.unsettle(partition)
@@ -481,8 +422,7 @@ class Worker:
         """Drops what is held of the partition but not yet being written; a write in flight is left to the fence."""
         self._cursors.pop(partition, None)
         self.written.pop(partition, None)
-        self._gathered.pop(partition, None)
-        self._unread = [each for each in self._unread if (each.topic(), each.partition()) != partition]
+        self._intake.forget(partition)
         if self._next is not None and any(part.partition == partition for part in self._next.slices):
             rest = [part for part in self._next.slices if part.partition != partition]
             self._next = self._store.prepare(rest) if rest else None
@@ -492,8 +432,7 @@ class Worker:
         if not self._store.busy:
             self._writing = None
         self._next = None
-        self._gathered = {}
-        self._unread = []
+        self._intake.clear()
         self._retry_at = None
         self._cursors.clear()
         self.written.clear()

@@ -16,6 +16,7 @@ from consumer.core.breaker import Breaker
 from consumer.core.decoding import Decoder
 from consumer.core.errors import ConfigurationError, HostileSchemaError, TransientError
 from consumer.core.events import Message, Partition, PartitionPosition
+from consumer.core.intake import POLL
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.kafka.credentials import Credentials
@@ -32,7 +33,7 @@ from consumer.postgres.positions import read_positions
 from consumer.postgres.store import PostgresStore
 from consumer.schemas import event_schema, load_writer_schemas
 from consumer.settings import Settings, load_settings
-from consumer.worker import POLL, Worker
+from consumer.worker import Worker
 
 if TYPE_CHECKING:
     from consumer.kafka.registry import SchemaRegistry

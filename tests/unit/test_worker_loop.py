@@ -291,7 +291,7 @@ def test_a_held_topic_goes_on_when_it_is_mended() -> None:
 def test_a_batch_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was consumed beyond is in the next one; a message that is larger alone is a batch of its own."""
     size = len(message_value())
-    monkeypatch.setattr("consumer.worker.BATCH_BYTES", 2 * size + 10)
+    monkeypatch.setattr("consumer.core.intake.BATCH_BYTES", 2 * size + 10)
     rig = Rig(batch=10)
     rig.source.logs[P0][4] = FakeMessage(b"x" * 10 * size, 4, topic="topic", partition=0)
     sizes: list[int] = []
