@@ -43,7 +43,7 @@ class ExitCode(IntEnum):
     """The schema registry can't be used."""
 
     INTERRUPTED = 130
-    """Ended at once by SIGINT."""
+    """Interrupted: SIGINT, SIGTERM or SIGHUP, to any command but `run`."""
 
 
 class CommandError(Exception):

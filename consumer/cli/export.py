@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ _EVERY = 10_000
     click.option("--zip", "archive", is_flag=True, help="One zip for each month of the time zone."),
     click.option("--rows-per-file", type=click.IntRange(1, 1_000_000), default=ROWS_PER_FILE, show_default=True),
     click.option("--bom", is_flag=True, help="A byte order mark, by which Excel knows a CSV for UTF-8."),
-    click.option("--force", is_flag=True, help="Replace files that are there."),
+    click.option("--force", is_flag=True, help="Replace files that are there, the whole export that they are of."),
     by,
     click.option("--json", "as_json", is_flag=True, help="One object a line for each file."),
 )
@@ -55,7 +56,9 @@ def command(
         try:
             place = _place(output, f".{form}", archive=archive, force=force)
             files = Files(place, make, rows_per_file=rows_per_file, archive_zone=time_zone if archive else None)
-            _show(export(connect, filters, files, place, who=by, detail=detail, count=_counted), place, as_json=as_json)
+            # Closed here, so that whatever interrupts us is told while there is still a database to tell it to.
+            with closing(export(connect, filters, files, place, who=by, detail=detail, count=_counted)) as written:
+                _show(written, place, as_json=as_json)
         except OverwriteError as error:
             raise CommandError(str(error), ExitCode.USAGE) from error
         except OSError as error:
@@ -91,9 +94,10 @@ def _show(written: Iterable[Written], place: Place, *, as_json: bool) -> None:
     files = []
     for each in written:
         files.append(each)
-        click.echo(f"{each.path}: {each.rows} rows", err=True)
-        if as_json:
-            click.echo(json.dumps({"file": str(each.path), "rows": each.rows, "sha256": each.sha256}))
+        with suppress(BrokenPipeError):  # a reader that has seen enough of the list does not stop the export
+            click.echo(f"{each.path}: {each.rows} rows", err=True)
+            if as_json:
+                click.echo(json.dumps({"file": str(each.path), "rows": each.rows, "sha256": each.sha256}))
     if not as_json:
         print_table(("File", "Rows", "SHA-256"), [(each.path, each.rows, each.sha256) for each in files])
     click.echo(f"{sum(each.rows for each in files)} rows in {len(files)} files; checksums in {place.manifest}", err=True)

@@ -14,6 +14,7 @@ import click
 from consumer import __version__
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.pipes import forget_stdout, reader_is_gone
+from consumer.cli.stopping import like_ctrl_c
 from consumer.settings import SettingsError
 
 COMMANDS = {
@@ -75,11 +76,14 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy)
 @click.version_option(__version__, prog_name="integration-audit")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Writes integration-change events from Kafka into a PostgreSQL audit log: nothing lost, nothing twice.
 
     Settings come from the environment (AUDIT_…) and from the file that AUDIT_CONFIG_FILE names.
     """
+    if context.invoked_subcommand != "run":  # which stops gracefully
+        context.with_resource(like_ctrl_c())
 
 
 def main() -> None:

@@ -129,7 +129,7 @@ def filters_of(given: dict[str, Any], zone: tzinfo) -> Filters:
     """The filters as they were given on the command line.
 
     Raises:
-        click.UsageError: they contradict each other.
+        click.UsageError: they contradict each other, or a time is none, or two, of the zone.
     """
     last = given.pop("last")
     since, until = (in_zone(zone, given.pop(name)) for name in ("since", "until"))
@@ -146,7 +146,16 @@ def filters_of(given: dict[str, Any], zone: tzinfo) -> Filters:
 
 
 def in_zone(zone: tzinfo, moment: datetime | None) -> datetime | None:
-    """The time, in the zone where it says none itself."""
+    """The time, in the zone where it says none itself.
+
+    Raises:
+        click.UsageError: the zone's clocks show it twice, or pass over it: an hour of the log would be in or out by guess.
+    """
     if moment is None or moment.tzinfo is not None:
         return moment
-    return moment.replace(tzinfo=zone)
+    first, second = (moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    before, after = first.utcoffset(), second.utcoffset()
+    if before is not None and after is not None and before != after:
+        what = f"{moment.isoformat()} is {'twice' if before > after else 'never'} in {zone}, where clocks change"
+        raise click.UsageError(f"{what}: give an offset, {first.isoformat()} or {second.isoformat()}")
+    return first

@@ -50,3 +50,19 @@ def graceful_stop(stop: Callable[[], None], watchdog: Watchdog) -> Iterator[None
     finally:
         for each, previous in before.items():
             signal.signal(each, previous)
+
+
+@contextmanager
+def like_ctrl_c() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, raise KeyboardInterrupt as SIGINT does. Restores the handlers.
+
+    What is ignored stays so: `nohup` means it.
+    """
+    asked = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for each in asked:
+        signal.signal(each, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for each in asked:
+            signal.signal(each, signal.SIG_DFL)

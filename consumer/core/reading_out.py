@@ -1,6 +1,7 @@
 """A row of the log as people and machines read it: the Complement's text, times in a zone, cells that no spreadsheet runs."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
@@ -13,7 +14,9 @@ HEADINGS = (
 )  # fmt: skip
 """Of `cells`: the documented items in the document's order, and whose log it is, and which event."""
 
-_RUNS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # noqa: RUF001 - the wide forms too, which some spreadsheets take for the narrow
+# The wide forms too, which some spreadsheets take for the narrow, and blanks before, which some take away. The apostrophes in front make it
+# reversible: whatever fits has one more than it had.
+_RUNS = re.compile(r"'*([\t\r\n]|\s*[-=+@＝＋－＠])")  # noqa: RUF001
 _UNLIMITED = "unlimited"
 
 
@@ -97,7 +100,7 @@ def time_text(moment: datetime, zone: tzinfo) -> str:
 
 def harmless(cell: str) -> str:
     """The cell for a CSV: an apostrophe before what a spreadsheet would run as a formula."""
-    return f"'{cell}" if cell.startswith(_RUNS) else cell
+    return f"'{cell}" if _RUNS.match(cell) else cell
 
 
 def _texts(values: list[str]) -> str:

@@ -2,14 +2,16 @@
 
 import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import tzinfo
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZIP_DEFLATED, ZipFile
 
+from consumer.core.errors import TransientError
 from consumer.core.reading_out import StoredRecord
 from consumer.operations.export_formats import RowFile
 from consumer.postgres import exporting
@@ -17,6 +19,9 @@ from consumer.postgres.log import Filters
 from consumer.postgres.quarantine import Connect
 
 ROWS_PER_FILE = 100_000
+
+_SUM = re.compile(r"[0-9a-f]{64}  (.+)")
+"""A line of the checksums, with the file's name."""
 
 
 class OverwriteError(Exception):
@@ -45,6 +50,10 @@ class Place(NamedTuple):
         if self.first_is_bare and number == 1 and period is None:
             return f"{self.stem}{self.suffix}"
         return "-".join([self.stem, *([period] if period else []), f"{number:03}"]) + self.suffix
+
+    def may_have_made(self, name: str) -> bool:
+        """Whether an export to this place, of whatever format, gives a file such a name."""
+        return re.fullmatch(rf"{re.escape(self.stem)}(-[0-9]{{4}}-[0-9]{{2}})?(-[0-9]{{3,}})?\.(csv|jsonl|parquet|zip)", name) is not None
 
     @property
     def manifest(self) -> Path:
@@ -125,10 +134,11 @@ class _Ahead:
 def export(
     connect: Connect, filters: Filters, files: Files, place: Place, *, who: str, detail: dict[str, object],
     count: Callable[[Iterable[StoredRecord]], Iterator[StoredRecord]] = iter,
-) -> Iterator[Written]:  # fmt: skip
+) -> Generator[Written, None, None]:  # fmt: skip
     """Exports what fits, and tells each file. The guarantee is kept here: no row is read before the history has the export's entry.
 
-    The manifest comes last: an export without it is not whole.
+    The manifest is the last file: an export without it is not whole. Only then does the history say that the export is completed.
+    To close the generator is to interrupt the export.
 
     Args:
         connect: makes connections, as a role that may read the log and tell of exports.
@@ -140,7 +150,7 @@ def export(
         count: sees every row pass by.
 
     Raises:
-        TransientError: the database fails, or refuses the entry.
+        TransientError: the database fails, or refuses an entry.
         OverwriteError, OSError: a file can't be written.
     """
     entry = exporting.began(connect, who, detail)
@@ -148,18 +158,38 @@ def export(
     try:
         _refuse_existing(place.manifest, force=place.force)
         with exporting.snapshot(connect, filters) as records:
+            _remove_former(place)
             for each in files.write(count(records)):
                 written.append(each)
                 yield each
         sums = "".join(f"{each.sha256}  {each.path.name}\n" for each in written)
         with atomic(place.manifest, force=place.force) as partial:
             partial.write_text(sums, encoding="utf-8")
-            exporting.ended(connect, entry, _summary(written) | {"manifest": digest(partial)}, completed=True)
+            manifest = digest(partial)
     except BaseException as error:
         # What failed first is what matters; without this entry the export stands as begun and not ended, which says as much.
         with suppress(Exception):
-            exporting.ended(connect, entry, _summary(written) | {"error": type(error).__name__}, completed=False)
+            why = type(error).__name__ if isinstance(error, Exception) else "interrupted"
+            exporting.ended(connect, entry, _summary(written) | {"error": why}, completed=False)
         raise
+    try:
+        exporting.ended(connect, entry, _summary(written) | {"manifest": manifest}, completed=True)
+    except TransientError as error:
+        raise TransientError(f"the files are whole, but the history could not be told so: {error}", error.cause) from error
+
+
+def _remove_former(place: Place) -> None:
+    """With `force`, takes away the export that is there: the files that its checksums name; then these, so that a stop leaves the list.
+
+    Whoever may write into the folder may write the list: only names that an export makes are taken from it.
+    """
+    if not (place.force and place.manifest.exists()):
+        return
+    for line in place.manifest.read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
+        found = _SUM.fullmatch(line)
+        if found is not None and place.may_have_made(found[1]):
+            (place.folder / found[1]).unlink(missing_ok=True)
+    place.manifest.unlink()
 
 
 @contextmanager

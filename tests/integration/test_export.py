@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from consumer.core.errors import TransientError
+from consumer.postgres import exporting
 from tests.bed.events import message_value
 from tests.bed.log import Library, moment
 from tests.bed.worker import wait_until
@@ -168,7 +170,7 @@ def test_other_formats(library: Library, tmp_path: Path) -> None:
 def test_without_its_extra_parquet_says_so(library18: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is begun."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "integration-audit[parquet]" in exported(library18, "--output", str(tmp_path), "--format", "parquet", code=2)
+    assert ".[parquet]" in exported(library18, "--output", str(tmp_path), "--format", "parquet", code=2)
     assert history(library18) == []
 
 
@@ -183,6 +185,64 @@ def test_nothing_is_overwritten_unasked(library18: Library, tmp_path: Path) -> N
     exported(library18, "--output", str(tmp_path), "--force")
     assert len(rows_in(tmp_path / "audit-log-001.csv")) == 2
     assert "is there already" in exported(library18, "--output", str(tmp_path), code=2)
+
+
+def test_force_takes_the_whole_former_export_away(library18: Library, tmp_path: Path) -> None:
+    """A larger one, and one of another format: what is there afterwards is what the checksums name, and what no export made."""
+    library18.events(25)
+    exported(library18, "--output", str(tmp_path), "--rows-per-file", "3")
+    assert len(list(tmp_path.iterdir())) == 10
+    exported(library18, "--output", str(tmp_path), "--rows-per-file", "20", "--force")
+    assert {path.name for path in tmp_path.iterdir()} == {"audit-log-001.csv", "audit-log-002.csv", "audit-log.sha256"}
+    (tmp_path / "audit-log-notes.txt").write_text("mine")
+    exported(library18, "--output", str(tmp_path), "--format", "jsonl", "--force")
+    assert {path.name for path in tmp_path.iterdir()} == {"audit-log-001.jsonl", "audit-log-notes.txt", "audit-log.sha256"}
+    exported(library18, "--output", str(tmp_path), "--zip", "--force")
+    archive = f"audit-log-{datetime.fromisoformat(moment(timedelta(hours=1))):%Y-%m}.zip"
+    assert {path.name for path in tmp_path.iterdir()} == {archive, "audit-log-notes.txt", "audit-log.sha256"}
+
+
+def test_no_list_makes_force_remove_what_no_export_made(library18: Library, tmp_path: Path) -> None:
+    """Whoever may write into the folder may write the checksums."""
+    out = tmp_path / "out"
+    out.mkdir()
+    others = [tmp_path / "audit-log-001.csv", out / "audit-log-notes.txt", out / "payroll.csv", out / "audit-log-007.csv.bak"]
+    for path in others:
+        path.write_text("mine")
+    names = [*(os.path.relpath(path, out) for path in others), str(others[0]), "../out/payroll.csv", "..", ".", ""]
+    (out / "audit-log.sha256").write_bytes("\n".join(f"{'0' * 64}  {name}" for name in names).encode() + b"\n\xff\xfe no list\0\n")
+    exported(library18, "--output", str(out), "--force")
+    assert [path.read_text() for path in others] == ["mine"] * 4
+    assert (out / "audit-log.sha256").read_text().endswith("  audit-log-001.csv\n")
+
+
+def test_it_is_completed_when_the_checksums_are_in_their_place(library18: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk refuses them at the last moment, the history says that the export failed, and not that it is completed."""
+    library18.events(3)
+    sync = os.fsync
+
+    def refuses(descriptor: int) -> None:
+        if any(tmp_path.glob(".audit-log.sha256.*")):
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuses)
+    assert "No space left" in exported(library18, "--output", str(tmp_path), code=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["audit-log-001.csv"]
+    assert [entry[0] for entry in history(library18)] == ["export began", "export failed"]
+
+
+def test_where_its_end_can_not_be_told_it_says_so(library18: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are whole; the history has no word of an end, and above all no wrong one."""
+    library18.events(3)
+
+    def fails(*_: object, **__: object) -> None:
+        raise TransientError("PostgreSQL: the connection is lost")
+
+    monkeypatch.setattr(exporting, "ended", fails)
+    assert "the files are whole, but the history could not be told so" in exported(library18, "--output", str(tmp_path), code=4)
+    assert {path.name for path in tmp_path.iterdir()} == {"audit-log-001.csv", "audit-log.sha256"}
+    assert [entry[0] for entry in history(library18)] == ["export began"]
 
 
 def test_an_empty_export_is_one_too(library18: Library, tmp_path: Path) -> None:
@@ -210,6 +270,33 @@ def test_a_killed_export_tells_that_it_did_not_end(library18: Library, tmp_path:
     assert all(len(rows_in(path)) == 200 for path in files)
     assert not (tmp_path / "audit-log.sha256").exists()
     assert [entry[0] for entry in history(library18)] == ["export began"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_an_interrupted_export_tells_so_and_leaves_no_rest(library18: Library, tmp_path: Path, number: signal.Signals) -> None:
+    """Stopped from outside, by hand, or by a terminal that is closed: no hidden file full of rows, and the history knows."""
+    library18.events(8000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "consumer", "export", "--output", str(tmp_path), "--rows-per-file", "50"],
+        env=library18.environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_until((tmp_path / "audit-log-003.csv").exists, "three files")
+    process.send_signal(number)
+    assert process.wait(30) == 130
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"audit-log-{each:03}.csv" for each in range(1, len(names) + 1)}
+    (began, ended) = history(library18)
+    assert (began[0], ended[0]) == ("export began", "export failed")
+    assert ended[3]["error"] == "interrupted"
+
+
+def test_a_reader_of_the_list_who_leaves_does_not_stop_the_export(library18: Library, tmp_path: Path) -> None:
+    """The files are what was asked for."""
+    library18.events(50)
+    script = f"({sys.executable} -m consumer export --output {tmp_path} --rows-per-file 1 --json; echo $? > {tmp_path}/code) | head -1"
+    subprocess.run(["bash", "-c", script], env=library18.environment(), capture_output=True, check=True, timeout=60)
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert [entry[0] for entry in history(library18)] == ["export began", "export completed"]
 
 
 def test_rows_that_come_meanwhile_are_not_in_it(library18: Library, tmp_path: Path) -> None:

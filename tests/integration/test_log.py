@@ -158,6 +158,7 @@ def test_no_event_steers_a_terminal(stocked: Library, style: tuple[str, ...]) ->
         (("--last", "2h", "--since", "2026-11-23"), "not both"),
         (("--since", "2026-11-23", "--until", "2026-11-23"), "--since must be before --until"),
         (("--time-zone", "Mars"), "no time zone"),
+        (("--until", "2026-10-25T02:30", "--time-zone", "Europe/Berlin"), "is twice"),
         (("--follow", "--until", "2026-11-23"), "contradict"),
         (("--follow", "--all"), "--all goes with"),
         (("--json", "--csv"), "not both"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from consumer.core.following import OVERLAP, Horizon
 
 _START = datetime(2026, 11, 23, tzinfo=UTC)
-_STEPS = st.lists(st.sampled_from(["begin", "insert", "commit", "time", "look", "read"]), max_size=120)
+_STEPS = st.lists(st.sampled_from(["begin", "insert", "commit", "time", "look", "read"]), min_size=60, max_size=120)
 
 
 class _Model:
