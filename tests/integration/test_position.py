@@ -19,6 +19,7 @@ from consumer.postgres.connection import connect
 from tests.bed.events import ENCODER, encoded, events
 from tests.bed.kafka import KafkaBroker
 from tests.bed.worker import Workplace, assert_discreet, wait_until
+from tests.deploy import watching
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -160,8 +161,14 @@ def test_back(desk: Desk) -> None:
     assert desk.books() == {"written": 12, "duplicates": 9, "quarantined": 4, "tombstones": 2, "skipped": 0, "expired": 0}
     assert desk.value("SELECT count(*) FROM audit.quarantine") == 2
     assert desk.reconciled()["verified"] == 16
+    (runbooks,) = [each for each in watching.statements() if " AS counted" in each]
+    assert desk.query(runbooks) == []
     with psycopg.connect(desk.database) as forger:
-        forger.execute("UPDATE audit.consumer_position SET reread = 12, duplicates = 10")
+        forger.execute("ALTER TABLE audit.consumer_position DROP CONSTRAINT consumer_position_books_check")
+        forger.execute("UPDATE audit.consumer_position SET duplicates = 10")
+    assert [(passed, counted) for *_, passed, counted, _ in desk.query(runbooks)] == [(27, 28)]
+    with psycopg.connect(desk.database) as forger:
+        forger.execute("UPDATE audit.consumer_position SET reread = 12")
     assert '"columns": ["reread"]' in desk.run("reconcile", "--json")[1]
 
 
