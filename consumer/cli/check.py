@@ -19,7 +19,7 @@ from consumer.kafka.topics import Topics
 from consumer.postgres import reading
 from consumer.postgres.connection import Connection
 from consumer.postgres.migrate import HEAD_REVISION
-from consumer.postgres.positions import read_state
+from consumer.postgres.positions import UngrantedError, read_state
 from consumer.settings import Settings, load_settings
 
 _OLDEST_SERVER = 150_000
@@ -55,6 +55,8 @@ def _database(settings: Settings, *, operator: bool) -> list[Finding]:
     connect = database_connector(settings)
     try:
         state = read_state(connect)
+    except UngrantedError as error:
+        return [Finding("privileges", str(error), f"GRANT audit_writer TO {error.role}")]
     except TransientError as error:
         return [Finding("database", str(error), "check AUDIT_DATABASE_URL, the password and the server")]
     findings = [
