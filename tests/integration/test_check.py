@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from consumer.cli.main import cli
+from consumer.postgres.reading import OPERATOR_NEEDS, WRITER_NEEDS
+from tests.bed.events import message_value
 from tests.bed.kafka import KafkaBroker
 from tests.bed.worker import Workplace
 
@@ -60,3 +62,40 @@ def test_a_role_that_was_granted_nothing(somebody: Somebody, granted: tuple[str,
     assert (done.returncode, "must be granted audit_writer, audit_reader" in done.stderr) == (4, True)
     somebody.run(remedy)
     assert somebody.check(code=0)["privileges"] == ("complete", "")
+
+
+class TestARoleMadeByHand:
+    """It was granted each privilege by itself."""
+
+    @pytest.mark.parametrize(
+        ("needs", "role", "what", "arguments"),
+        [
+            (WRITER_NEEDS, "audit_writer", "privileges", ()),
+            (OPERATOR_NEEDS, "audit_operator", "operator's privileges", ("--operator",)),
+        ],
+        ids=["writer", "operator"],
+    )
+    def test_what_it_lacks_is_named(
+        self, somebody: Somebody, needs: tuple[str, ...], role: str, what: str, arguments: tuple[str, ...]
+    ) -> None:
+        """Tables and functions, one at a time; and nothing where it lacks nothing."""
+        somebody.run(*_ASKS, *map(_grant, {*WRITER_NEEDS, *needs}))
+        assert somebody.check(*arguments, code=0)[what] == ("complete", "")
+        for needed in needs:
+            somebody.run(_grant(needed).replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
+            assert somebody.check(*arguments)[what] == (f"missing: {needed}", f"GRANT {role} TO {somebody.role}")
+            somebody.run(_grant(needed))
+
+    def test_a_worker_needs_nothing_else(self, somebody: Somebody) -> None:
+        """It writes, quarantines, makes months and reads what its metrics say of the log."""
+        somebody.run(*_ASKS, *map(_grant, WRITER_NEEDS))
+        somebody.place.publish([message_value(), b"garbage"])
+        assert "state of the log unknown" not in somebody.place.drain(AUDIT_DATABASE_URL=somebody.url)
+        assert (somebody.place.books()["written"], somebody.place.books()["quarantined"]) == (1, 1)
+
+
+_ASKS = ("GRANT USAGE ON SCHEMA audit TO {role}", "GRANT SELECT ON audit.alembic_version TO {role}")
+
+
+def _grant(needed: str) -> str:
+    return f"GRANT {needed.replace('EXECUTE on', 'EXECUTE ON FUNCTION')} TO {{role}}"
