@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from consumer.postgres.connection import Connection
 
-HEAD_REVISION = "0006"
+HEAD_REVISION = "0007"
 """The revision that this version of the program works with."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
