@@ -41,6 +41,7 @@ WRITER_NEEDS = (
     "EXECUTE on audit.ensure_month",
     "EXECUTE on audit.is_removed",
     "EXECUTE on audit.log_state",
+    "EXECUTE on audit.tell_retention",
 )
 """All that a worker does, beside asking for the schema's version."""
 

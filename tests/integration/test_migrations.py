@@ -441,6 +441,7 @@ class TestPrivileges:
             assert db.run("SELECT next_offset FROM audit.consumer_position FOR UPDATE") == [(6,)]
             assert db.value("SELECT count(*) FROM audit.event") == 1
             assert db.value("SELECT months_ahead FROM audit.log_state()") == 2
+            assert db.value("SELECT audit.tell_retention('worker', '400 days')") == 1
 
     @pytest.mark.parametrize(
         "statement",
