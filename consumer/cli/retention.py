@@ -11,7 +11,7 @@ from consumer.cli.database import open_database
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.output import plain, print_table
 from consumer.cli.parameters import LINE, LOCAL_TIME, ZONE, by, in_zone, options
-from consumer.operations.retention import Planned, Removed, ShorterRetentionError, apply, last_told, plan
+from consumer.operations.retention import Planned, Removed, ShorterRetentionError, apply, kept_by, last_told, plan
 from consumer.postgres import retention as sql
 from consumer.setting_values import show_duration
 
@@ -90,14 +90,21 @@ def hold() -> None:
     by,
 )
 def add(*, reason: str, tenant: str | None, since: datetime | None, until: datetime | None, time_zone: tzinfo, by: str) -> None:
-    """Hold back a tenant's rows, a period, or a tenant's rows of a period; prints the hold's number."""
+    """Hold back a tenant's rows, a period, or a tenant's rows of a period; prints the hold's number, and on stderr what it keeps now."""
     since, until = in_zone(time_zone, since), in_zone(time_zone, until)
     if tenant is None and since is None and until is None:
         raise click.UsageError("say what is held: --tenant, --since, --until")
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--since must be before --until")
     with open_database() as (_, connect):
-        click.echo(sql.add_hold(connect, by, reason, tenant=tenant, since=since, until=until))
+        hold = sql.add_hold(connect, by, reason, tenant=tenant, since=since, until=until)
+        click.echo(hold)
+        months = kept_by(connect, hold)
+    if months:
+        click.echo(f"hold {hold} keeps {len(months)} {'month' if len(months) == 1 else 'months'} of the log now", err=True)
+        return
+    remedy = f"`retention hold release {hold}` ends it, if tenant or period are not as they were meant"
+    click.echo(f"warning: hold {hold} keeps nothing now, for the log has no row of it: {remedy}", err=True)
 
 
 @hold.command("list")

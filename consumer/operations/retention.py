@@ -79,6 +79,18 @@ def _plan(connection: Connection, retention: timedelta) -> list[Planned]:
     return found
 
 
+def kept_by(connect: Connect, hold: int) -> list[date]:
+    """The months of the log that this hold keeps, as they are now; none where it is released.
+
+    Raises:
+        TransientError: the database could not be asked.
+    """
+    with sql.session(connect) as connection:
+        active = [each for each in sql.holds(connection) if each.id == hold]
+        attached = [each.month for each in sql.months(connection) if each.state == "attached"]
+        return [month for month in attached if sql.holding(connection, month, active)]
+
+
 def apply(connect: Connect, retention: timedelta, who: str, progress: Callable[[str], None], *, shorten: bool = False) -> Iterator[Removed]:
     """Removes the months that go, one after the other, what an earlier run left first. May be killed at any moment and run again.
 

@@ -285,6 +285,9 @@ class TestHolds:
         found = {each["month"]: each for each in map(json.loads, shown.stdout.splitlines())}
         assert {f"{month:%Y-%m}" for month in stays} == {month for month, each in found.items() if each["verdict"] == "held"}
         assert all(found[f"{month:%Y-%m}"]["holds"] == [int(hold)] for month in stays)
+        kept = sum(each["holds"] == [int(hold)] for each in found.values())
+        said = f"hold {hold} keeps {kept} month" if kept else f"warning: hold {hold} keeps nothing now"
+        assert done.stderr.startswith(said)
         assert {each.month for each in removed(library) if each.outcome == "held"} == stays
         assert_gone(library, *({OLDER, OLD} - stays))
         wrong = library.command("retention", "hold", "release", "999", "--reason", "over", role="audit_retention")
@@ -295,6 +298,18 @@ class TestHolds:
         assert_gone(library, OLDER, OLD)
         told = library.query("SELECT action, who, detail ->> 'reason' FROM audit.operation_history WHERE action ~ 'hold' ORDER BY id")
         assert told == [("hold added", "suzuki", "case 12"), ("hold released", "sato", "over")]
+
+    def test_a_misspelt_tenant_is_noticed(self, library18: Library) -> None:
+        """A hold of a tenant says how many months it keeps; one of nobody, or of a time to come, warns. Its number is alone on stdout."""
+        for number, (arguments, said) in enumerate({
+            ("--tenant", "beta"): "hold 1 keeps 4 months of the log now\n",
+            ("--tenant", "beta", "--since", f"{THIS}"): "hold 2 keeps 1 month of the log now\n",
+            ("--tenant", "betta"): "warning: hold 3 keeps nothing now, for the log has no row of it: `retention hold release 3` ends it,",
+            ("--since", f"{month_after(THIS, 20)}"): "warning: hold 4 keeps nothing now",
+        }.items(), 1):  # fmt: skip
+            done = library18.command("retention", "hold", "add", "--reason", "case 12", *arguments, role="audit_retention")
+            assert (done.returncode, done.stdout) == (0, f"{number}\n")
+            assert done.stderr.startswith(said)
 
     @pytest.mark.parametrize("step", ["detach", "drop"])
     def test_a_hold_in_the_last_moment_is_in_time(self, library: Library, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
