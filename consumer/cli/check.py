@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import click
@@ -19,7 +19,7 @@ from consumer.kafka.topics import Topics
 from consumer.postgres import reading
 from consumer.postgres.connection import Connection
 from consumer.postgres.migrate import HEAD_REVISION
-from consumer.postgres.positions import read_state
+from consumer.postgres.positions import UngrantedError, read_state
 from consumer.settings import Settings, load_settings
 
 _OLDEST_SERVER = 150_000
@@ -35,7 +35,7 @@ class Finding(NamedTuple):
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
-@click.option("--operator", is_flag=True, help="Look for an operator's rights too (the commands of quarantine).")
+@click.option("--operator", is_flag=True, help="Look for an operator's rights too (the commands of quarantine, and position set).")
 def command(*, as_json: bool, operator: bool) -> None:
     """Say what is wrong with settings, connections, privileges and the schema's version, and the remedy. Changes nothing."""
     settings = load_settings(os.environ)
@@ -55,6 +55,8 @@ def _database(settings: Settings, *, operator: bool) -> list[Finding]:
     connect = database_connector(settings)
     try:
         state = read_state(connect)
+    except UngrantedError as error:
+        return [Finding("privileges", str(error), f"GRANT audit_writer TO {error.role}")]
     except TransientError as error:
         return [Finding("database", str(error), "check AUDIT_DATABASE_URL, the password and the server")]
     findings = [
@@ -72,15 +74,15 @@ def _database(settings: Settings, *, operator: bool) -> list[Finding]:
     findings.append(Finding("schema", HEAD_REVISION))
     if state.superuser:
         findings.append(Finding("role", f"{state.role} is a superuser (works, but is more than the worker needs)"))
-    findings.append(_privileges(connect, "privileges", reading.MISSING_PRIVILEGES, f"GRANT audit_writer TO {state.role}"))
+    findings.append(_privileges(connect, "privileges", reading.WRITER_NEEDS, f"GRANT audit_writer TO {state.role}"))
     if operator:
         remedy = f"GRANT audit_operator TO {state.role}"
-        findings.append(_privileges(connect, "operator's privileges", reading.MISSING_OPERATOR_PRIVILEGES, remedy))
+        findings.append(_privileges(connect, "operator's privileges", reading.OPERATOR_NEEDS, remedy))
     return findings
 
 
-def _privileges(connect: Callable[[], Connection], what: str, question: str, remedy: str) -> Finding:
-    _, missing = reading.rows_of(connect, question)
+def _privileges(connect: Callable[[], Connection], what: str, needed: Sequence[str], remedy: str) -> Finding:
+    _, missing = reading.rows_of(connect, reading.MISSING, {"needed": list(needed)})
     lacking = ", ".join(row[0] for row in missing)
     return Finding(what, f"missing: {lacking}", remedy) if lacking else Finding(what, "complete")
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import click
@@ -11,7 +11,7 @@ from consumer.cli.database import open_database
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.output import plain, print_table
 from consumer.cli.parameters import LINE, LOCAL_TIME, ZONE, by, in_zone, options
-from consumer.operations.retention import Planned, Removed, apply, plan
+from consumer.operations.retention import Planned, Removed, ShorterRetentionError, apply, kept_by, last_told, plan
 from consumer.postgres import retention as sql
 from consumer.setting_values import show_duration
 
@@ -33,32 +33,46 @@ def command() -> None:
 def show(*, as_json: bool) -> None:
     """List the months, oldest first: how big, and whether they stay, go, or are held. Rows are estimates of the statistics."""
     with open_database() as (settings, connect):
-        months = plan(connect, settings.retention)
+        months, told = plan(connect, settings.retention), last_told(connect)
     _print(months, as_json=as_json)
     going = [each for each in months if each.verdict == "goes"]
-    click.echo(f"retention {show_duration(settings.retention)}: {len(going)} of {len(months)} months go with `retention apply`", err=True)
+    click.echo(f"{_beside(settings.retention, told)}: {len(going)} of {len(months)} months go with `retention apply`", err=True)
 
 
 @command.command("apply")
-@options(by, click.option("--yes", is_flag=True, help="Do it; without, a dry run says what would be done."), _json)
-def apply_(*, by: str, yes: bool, as_json: bool) -> None:
+@options(
+    by,
+    click.option("--yes", is_flag=True, help="Do it; without, a dry run says what would be done."),
+    click.option("--shorten", is_flag=True, help="Also where AUDIT_RETENTION is shorter here than the log was last told."),
+    _json,
+)
+def apply_(*, by: str, yes: bool, shorten: bool, as_json: bool) -> None:
     """Remove the months that are older than AUDIT_RETENTION, whole; the log's and the ledger's part of each.
 
-    No worker is stopped by it. It may be killed at any moment and run again. Without --yes a dry run.
+    Workers tell the log their AUDIT_RETENTION when they start. Where it is shorter here, nothing is removed unless --shorten says that this
+    is meant. No worker is stopped by it. It may be killed at any moment and run again. Without --yes a dry run.
     """
     with open_database() as (settings, connect):
         if not yes:
             months = [each for each in plan(connect, settings.retention) if each.verdict != "stays" or each.state != "attached"]
             _print(months, as_json=as_json)
             going = sum(each.verdict == "goes" for each in months)
-            click.echo(f"dry run, nothing was changed (--yes does it): {going} months would go", err=True)
+            beside = _beside(settings.retention, last_told(connect))
+            click.echo(f"dry run, nothing was changed (--yes does it): {going} months would go; {beside}", err=True)
             return
         if not as_json:
             click.echo("\t".join(Removed._fields))
-        for each in apply(connect, settings.retention, by, _progress):
-            cells = each._asdict() | {"month": f"{each.month:%Y-%m}"}
-            click.echo(json.dumps(cells) if as_json else "\t".join(plain(cell) for cell in cells.values()))
-            sys.stdout.flush()
+        try:
+            for each in apply(connect, settings.retention, by, _progress, shorten=shorten):
+                cells = each._asdict() | {"month": f"{each.month:%Y-%m}"}
+                click.echo(json.dumps(cells) if as_json else "\t".join(plain(cell) for cell in cells.values()))
+                sys.stdout.flush()
+        except ShorterRetentionError as error:
+            raise CommandError(
+                f"nothing was removed: {_beside(settings.retention, error.told)}. Set AUDIT_RETENTION here as the workers have it,"
+                " or say --shorten if months are to go that they keep",
+                ExitCode.USAGE,
+            ) from error
 
 
 @command.group()
@@ -76,14 +90,21 @@ def hold() -> None:
     by,
 )
 def add(*, reason: str, tenant: str | None, since: datetime | None, until: datetime | None, time_zone: tzinfo, by: str) -> None:
-    """Hold back a tenant's rows, a period, or a tenant's rows of a period; prints the hold's number."""
+    """Hold back a tenant's rows, a period, or a tenant's rows of a period; prints the hold's number, and on stderr what it keeps now."""
     since, until = in_zone(time_zone, since), in_zone(time_zone, until)
     if tenant is None and since is None and until is None:
         raise click.UsageError("say what is held: --tenant, --since, --until")
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--since must be before --until")
     with open_database() as (_, connect):
-        click.echo(sql.add_hold(connect, by, reason, tenant=tenant, since=since, until=until))
+        hold = sql.add_hold(connect, by, reason, tenant=tenant, since=since, until=until)
+        click.echo(hold)
+        months = kept_by(connect, hold)
+    if months:
+        click.echo(f"hold {hold} keeps {len(months)} {'month' if len(months) == 1 else 'months'} of the log now", err=True)
+        return
+    remedy = f"`retention hold release {hold}` ends it, if tenant or period are not as they were meant"
+    click.echo(f"warning: hold {hold} keeps nothing now, for the log has no row of it: {remedy}", err=True)
 
 
 @hold.command("list")
@@ -121,6 +142,15 @@ def _print(months: list[Planned], *, as_json: bool) -> None:
         return
     shown = [each | {"holds": ", ".join(map(str, each["holds"]))} for each in cells]
     print_table(Planned._fields, [list(each.values()) for each in shown])
+
+
+def _beside(retention: timedelta, told: timedelta | None) -> str:
+    """The retention beside what the log was last told."""
+    if told is None:
+        last = "was told none yet"
+    else:
+        last = f"was last told {show_duration(told)}" + (", which is longer: --yes needs --shorten" if retention < told else "")
+    return f"retention {show_duration(retention)}; the log {last}"
 
 
 def _progress(text: str) -> None:

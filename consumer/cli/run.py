@@ -17,6 +17,8 @@ from consumer.observe.logs import configure_logging
 from consumer.observe.observer import WorkerObserver
 from consumer.postgres.migrate import HEAD_REVISION
 from consumer.postgres.positions import read_state
+from consumer.postgres.retention import tell_retention
+from consumer.setting_values import show_duration
 from consumer.settings import Settings, load_settings
 
 
@@ -56,16 +58,19 @@ def _run(settings: Settings, observer: WorkerObserver, *, drain: bool, stopped: 
 
 
 def wait_for_schema(settings: Settings, stopped: threading.Event, observer: WorkerObserver) -> bool:
-    """Waits for the database and looks at its schema; false when told to stop meanwhile.
+    """Waits for the database, looks at its schema, and tells it the retention; false when told to stop meanwhile.
 
     Raises:
         CommandError: the schema is older or newer than this version.
     """
     log = structlog.get_logger()
     backoff = Backoff(lambda: 0.5)
+    connect = database_connector(settings)
     while not stopped.is_set():
         try:
-            state = read_state(database_connector(settings))
+            state = read_state(connect)
+            if state.revision == HEAD_REVISION:
+                tell_retention(connect, "worker", show_duration(settings.retention))
         except TransientError as error:
             observer.beat(Standing([str(error)], {error.cause}))
             remedy = _REMEDY if isinstance(error, ConfigurationError) else None

@@ -9,7 +9,7 @@ from consumer.core.retention import first_kept
 from consumer.postgres import retention as sql
 from consumer.postgres.connection import Connection
 from consumer.postgres.quarantine import Connect
-from consumer.setting_values import show_duration
+from consumer.setting_values import parse_duration, show_duration
 
 _FINALIZE_TRIES = 300
 """How often the end of an interrupted detaching is tried, some seconds each."""
@@ -34,6 +34,29 @@ class Removed(NamedTuple):
     rows: int | None  # of the log, counted
 
 
+class ShorterRetentionError(Exception):
+    """Months would go that whoever told the log of its retention last wants to keep. Nothing was changed."""
+
+    def __init__(self, told: timedelta) -> None:
+        super().__init__(told)
+        self.told = told
+
+
+def last_told(connect: Connect) -> timedelta | None:
+    """The retention that the log was told last, by a worker's start or by `apply`; None: none yet.
+
+    Raises:
+        TransientError: the database could not be asked.
+    """
+    with sql.session(connect) as connection:
+        return _last_told(connection)
+
+
+def _last_told(connection: Connection) -> timedelta | None:
+    text = sql.last_retention(connection)
+    return None if text is None else parse_duration(text)
+
+
 def plan(connect: Connect, retention: timedelta) -> list[Planned]:
     """Every month, oldest first; needs only to read.
 
@@ -56,10 +79,23 @@ def _plan(connection: Connection, retention: timedelta) -> list[Planned]:
     return found
 
 
-def apply(connect: Connect, retention: timedelta, who: str, progress: Callable[[str], None]) -> Iterator[Removed]:
+def kept_by(connect: Connect, hold: int) -> list[date]:
+    """The months of the log that this hold keeps, as they are now; none where it is released.
+
+    Raises:
+        TransientError: the database could not be asked.
+    """
+    with sql.session(connect) as connection:
+        active = [each for each in sql.holds(connection) if each.id == hold]
+        attached = [each.month for each in sql.months(connection) if each.state == "attached"]
+        return [month for month in attached if sql.holding(connection, month, active)]
+
+
+def apply(connect: Connect, retention: timedelta, who: str, progress: Callable[[str], None], *, shorten: bool = False) -> Iterator[Removed]:
     """Removes the months that go, one after the other, what an earlier run left first. May be killed at any moment and run again.
 
     Raises:
+        ShorterRetentionError: the log was last told a longer one, and this is not said to `shorten` it.
         TransientError: the database failed, a reader kept a month for too long, or another removal is running.
         ConfigurationError: the role may not become audit_owner.
     """
@@ -67,6 +103,9 @@ def apply(connect: Connect, retention: timedelta, who: str, progress: Callable[[
         remover = sql.Remover(connection, who)
         if not remover.begin():
             raise TransientError("another removal is running: wait for its end")
+        told = _last_told(connection)
+        if told is not None and retention < told and not shorten:
+            raise ShorterRetentionError(told)
         remover.tell_retention(show_duration(retention))
         # Only one month can be half detached at a time, so that one comes first.
         for each in sorted(_plan(connection, retention), key=lambda month: (month.state == "attached", month.month)):

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from consumer.postgres.connection import Connection
 
-HEAD_REVISION = "0006"
+HEAD_REVISION = "0007"
 """The revision that this version of the program works with."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
-# Numbers of the advisory lock; those with 2, 3 and 4 are taken by audit.ensure_month and by retention.
+# Numbers of the advisory lock; those with 2 to 5 are taken by audit.ensure_month and by retention.
 _LOCK = "SELECT pg_advisory_xact_lock(1635083369, 1)"
 
 _ALEMBIC = threading.Lock()

@@ -5,12 +5,29 @@ from typing import NamedTuple
 
 import psycopg
 
-from consumer.core.errors import FencedError
+from consumer.core.errors import ConfigurationError, FencedError
 from consumer.core.events import Partition, PartitionPosition
 from consumer.core.moves import Change
 from consumer.postgres import statements as sql
 from consumer.postgres.connection import Connection, briefly
 from consumer.postgres.failures import as_failure
+
+# By the catalog, which everybody may read: to_regclass fails where the role may not use the schema, and a name would say nothing of it.
+_STATE = """
+SELECT current_user, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
+       current_setting('transaction_read_only')::boolean,
+       (SELECT has_schema_privilege(relnamespace, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT')
+        FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE nspname = 'audit' AND relname = 'alembic_version')"""
+
+
+class UngrantedError(ConfigurationError):
+    """The schema is there, and the role may not even ask for its version: it was granted none of ours."""
+
+    def __init__(self, role: str) -> None:
+        roles = "audit_writer, audit_reader, audit_operator or audit_retention"
+        super().__init__(f"PostgreSQL: role {role} may not read audit.alembic_version: it must be granted {roles}")
+        self.role = role
 
 
 class DatabaseState(NamedTuple):
@@ -70,19 +87,15 @@ def read_state(connect: Callable[[], Connection]) -> DatabaseState:
     """What `run` and `check` must know before anything else.
 
     Raises:
-        TransientError: the database could not be asked (ConfigurationError: it refused).
+        TransientError: the database could not be asked (ConfigurationError: it refused; UngrantedError: the schema, to this role).
     """
     try:
         with briefly(connect) as connection:
-            role, superuser, read_only, table = (
-                connection.execute(
-                    "SELECT current_user, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),"
-                    " current_setting('transaction_read_only')::boolean, to_regclass('audit.alembic_version')"
-                ).fetchone()
-                or (None,) * 4
-            )
+            role, superuser, read_only, readable = connection.execute(_STATE).fetchone() or (None,) * 4
+            if readable is False:
+                raise UngrantedError(role)
             revision = None
-            if table is not None:
+            if readable:
                 row = connection.execute("SELECT version_num FROM audit.alembic_version").fetchone()
                 revision = row[0] if row else None
             return DatabaseState(revision, connection.info.server_version, role, superuser, read_only)

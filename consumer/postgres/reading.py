@@ -29,20 +29,48 @@ SELECT kafka_topic, kafka_topic_id, kafka_partition, next_offset, first_offset, 
 FROM audit.consumer_position WHERE kafka_topic = %(topic)s OR %(topic)s::text IS NULL
 ORDER BY kafka_topic, kafka_partition, updated_at"""  # noqa: S608 - put together from constants
 
-MISSING_PRIVILEGES = """
-SELECT privilege || ' on ' || relation
-FROM (VALUES ('audit.audit_log', 'INSERT'), ('audit.event', 'SELECT'), ('audit.event', 'INSERT'),
-             ('audit.consumer_position', 'SELECT'), ('audit.consumer_position', 'INSERT'), ('audit.consumer_position', 'UPDATE'),
-             ('audit.quarantine', 'INSERT'), ('audit.source_gap', 'INSERT')) AS needed (relation, privilege)
-WHERE NOT has_any_column_privilege(relation, privilege)"""
+WRITER_NEEDS = (
+    "INSERT on audit.audit_log",
+    "SELECT on audit.event",
+    "INSERT on audit.event",
+    "SELECT on audit.consumer_position",
+    "INSERT on audit.consumer_position",
+    "UPDATE on audit.consumer_position",
+    "INSERT on audit.quarantine",
+    "INSERT on audit.source_gap",
+    "EXECUTE on audit.ensure_month",
+    "EXECUTE on audit.is_removed",
+    "EXECUTE on audit.log_state",
+    "EXECUTE on audit.tell_retention",
+)
+"""All that a worker does, beside asking for the schema's version."""
 
-# Column by column: an operator may change only how a message was settled, and tell only what PostgreSQL does not know itself.
-MISSING_OPERATOR_PRIVILEGES = """
-SELECT privilege || ' on ' || relation
-FROM (VALUES ('audit.quarantine', 'SELECT'), ('audit.quarantine', 'UPDATE'), ('audit.quarantine_history', 'SELECT'),
-             ('audit.quarantine_history', 'INSERT'), ('audit.audit_log', 'INSERT'), ('audit.event', 'SELECT'),
-             ('audit.event', 'INSERT')) AS needed (relation, privilege)
-WHERE NOT has_any_column_privilege(relation, privilege)"""
+OPERATOR_NEEDS = (
+    "SELECT on audit.quarantine",
+    "UPDATE on audit.quarantine",
+    "SELECT on audit.quarantine_history",
+    "INSERT on audit.quarantine_history",
+    "INSERT on audit.audit_log",
+    "SELECT on audit.event",
+    "INSERT on audit.event",
+    "SELECT on audit.consumer_position",
+    "EXECUTE on audit.ensure_month",
+    "EXECUTE on audit.is_removed",
+    "EXECUTE on audit.set_position",
+)
+"""All that `quarantine` and `position` do, beside the same."""
+
+# Of tables column by column: an operator may change only how a message was settled, and tell only what PostgreSQL does not know itself.
+MISSING = """
+SELECT needed FROM unnest(%(needed)s::text[]) AS needed
+CROSS JOIN LATERAL (SELECT split_part(needed, ' on ', 1) AS privilege, split_part(needed, ' on ', 2) AS object) AS part
+WHERE NOT CASE privilege
+    WHEN 'EXECUTE' THEN EXISTS (
+        SELECT FROM pg_proc
+        WHERE pronamespace = 'audit'::regnamespace AND 'audit.' || proname = object AND has_function_privilege(pg_proc.oid, privilege)
+    )
+    ELSE has_any_column_privilege(object, privilege)
+END"""
 
 
 def rows_of(

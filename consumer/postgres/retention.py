@@ -11,7 +11,7 @@ import psycopg
 from consumer.core.clock import month_after
 from consumer.core.errors import ConfigurationError, TransientError
 from consumer.core.retention import Hold, first_moment, touching
-from consumer.postgres.connection import Connection
+from consumer.postgres.connection import Connection, briefly
 from consumer.postgres.failures import as_failure
 from consumer.postgres.quarantine import Connect
 
@@ -45,6 +45,8 @@ SELECT EXISTS (SELECT FROM {table} WHERE tenant = %(tenant)s AND occurred_at >= 
     AND (%(since)s::timestamptz IS NULL OR occurred_at >= %(since)s) AND (%(until)s::timestamptz IS NULL OR occurred_at < %(until)s))"""
 
 _LAST_RETENTION = "SELECT detail ->> 'to' FROM audit.operation_history WHERE action = 'retention changed' ORDER BY id DESC LIMIT 1"
+
+_TELL_RETENTION = "SELECT audit.tell_retention(%s, %s)"
 
 _TELL = "INSERT INTO audit.operation_history (who, action, belongs_to, detail) VALUES (%s, %s, %s, %s::jsonb) RETURNING id"
 
@@ -113,6 +115,12 @@ def listed_holds(connection: Connection) -> tuple[list[str], list[tuple[Any, ...
     return [column.name for column in cursor.description or ()], cursor.fetchall()
 
 
+def last_retention(connection: Connection) -> str | None:
+    """The retention that the history was told last, by a worker's start or by a removal; None: none yet."""
+    found = connection.execute(_LAST_RETENTION).fetchone()
+    return None if found is None else str(found[0])
+
+
 def now(connection: Connection) -> datetime:
     """The database's time: months are not to go by a clock of somewhere else."""
     ((found,),) = connection.execute("SELECT now()").fetchall()
@@ -128,6 +136,19 @@ def session(connect: Connect) -> Iterator[Connection]:
             yield connection
     except psycopg.errors.LockNotAvailable as error:
         raise TransientError("PostgreSQL: a reader has had the log open for too long: end it, and run this again") from error
+    except psycopg.Error as error:
+        raise as_failure(error) from error
+
+
+def tell_retention(connect: Connect, who: str, retention: str) -> None:
+    """A retention other than the last one is told in the history; for a worker, which may read nothing of it.
+
+    Raises:
+        TransientError: nothing is known of the outcome (ConfigurationError: the database refuses).
+    """
+    try:
+        with briefly(connect) as connection:
+            connection.execute(_TELL_RETENTION, (who, retention))
     except psycopg.Error as error:
         raise as_failure(error) from error
 
@@ -153,9 +174,7 @@ class Remover:
 
     def tell_retention(self, retention: str) -> None:
         """A retention other than the last one is told in the history."""
-        found = self._connection.execute(_LAST_RETENTION).fetchone()
-        if found is None or found[0] != retention:
-            self._tell("retention changed", None, {"from": found[0] if found else None, "to": retention})
+        self._connection.execute(_TELL_RETENTION, (self._who, retention))
 
     def declare(self, month: date) -> int:
         """From now on nobody makes the month any more; the entry of the history that its removal belongs to."""

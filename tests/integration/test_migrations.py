@@ -441,6 +441,7 @@ class TestPrivileges:
             assert db.run("SELECT next_offset FROM audit.consumer_position FOR UPDATE") == [(6,)]
             assert db.value("SELECT count(*) FROM audit.event") == 1
             assert db.value("SELECT months_ahead FROM audit.log_state()") == 2
+            assert db.value("SELECT audit.tell_retention('worker', '400 days')") == 1
 
     @pytest.mark.parametrize(
         "statement",
@@ -487,16 +488,19 @@ class TestPrivileges:
                     db.run(statement)
 
     def test_the_operator_settles_the_quarantine(self, any_database: str) -> None:
-        """Reads, writes as the worker does, and changes the state of a quarantined message but not its bytes."""
+        """Reads, adds rows as the worker does, and changes the state of a quarantined message but not its bytes; no position."""
+        with session(any_database, "audit_writer") as db:
+            db.run(POSITION_ROW)
         with session(any_database, "audit_operator") as db:
-            for statement in (log_row(), EVENT_ROW, POSITION_ROW, GAP_ROW, quarantine_row()):
+            for statement in (log_row(), EVENT_ROW, quarantine_row()):
                 db.run(statement)
             for table in (*TABLES, PARTITION.removeprefix("audit.")):
                 db.run(f"SELECT * FROM audit.{table}")
             db.run("UPDATE audit.quarantine SET status = 'discarded', resolved_at = now(), resolved_by = current_user")
             for statement in (
                 "UPDATE audit.quarantine SET value = ''", "DELETE FROM audit.quarantine", "DELETE FROM audit.event",
-                "DELETE FROM audit.audit_log", "DELETE FROM audit.consumer_position",
+                "DELETE FROM audit.audit_log", "DELETE FROM audit.consumer_position", POSITION_ROW.replace("'id'", "'other'"), GAP_ROW,
+                "UPDATE audit.consumer_position SET next_offset = next_offset + 1, skipped = skipped + 1",
             ):  # fmt: skip
                 with pytest.raises(errors.InsufficientPrivilege):
                     db.run(statement)

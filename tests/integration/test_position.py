@@ -19,6 +19,7 @@ from consumer.postgres.connection import connect
 from tests.bed.events import ENCODER, encoded, events
 from tests.bed.kafka import KafkaBroker
 from tests.bed.worker import Workplace, assert_discreet, wait_until
+from tests.deploy import watching
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -130,7 +131,7 @@ def test_ahead_while_a_worker_runs(desk: Desk) -> None:
     summary = desk.reconciled()
     (decision,) = summary["decisions"]
     assert (decision["first_offset"], decision["next_offset"], summary["passed_over"], summary["verified"]) == (10, 30, 20, 15)
-    assert "offsets 10 to 29 were passed over by decision 1 (audit.operation_history)" in desk.run("reconcile")[2]
+    assert "offsets 10 to 29 were passed over by decision 2 (audit.operation_history)" in desk.run("reconcile")[2]
     desk.publish(encoded(events(5)))
     before = desk.state()
     planned = [*desk.set(desk.topic, "0", "40"), *desk.set(desk.topic, "0", "35"), *desk.set(desk.topic, "0", "0")]
@@ -148,7 +149,7 @@ def test_back(desk: Desk) -> None:
     desk.drain()
     rows = desk.query("SELECT * FROM audit.audit_log ORDER BY 1")
     (done,) = desk.set(desk.topic, "0", "5", "--yes")
-    assert (done["before"], done["after"], done["effect"], done["offsets"], done["operation"]) == (16, 5, "reads again", 11, 1)
+    assert (done["before"], done["after"], done["effect"], done["offsets"], done["operation"]) == (16, 5, "reads again", 11, 2)
     assert desk.told() == [(16, 5, 11, "sato", "moved from the old tool", desk.role)]
     (shown,) = desk.shown()
     assert (shown["next_offset"], shown["reread"], shown["balanced"], shown["lag"]) == (5, 11, True, 11)
@@ -160,8 +161,14 @@ def test_back(desk: Desk) -> None:
     assert desk.books() == {"written": 12, "duplicates": 9, "quarantined": 4, "tombstones": 2, "skipped": 0, "expired": 0}
     assert desk.value("SELECT count(*) FROM audit.quarantine") == 2
     assert desk.reconciled()["verified"] == 16
+    (runbooks,) = [each for each in watching.statements() if " AS counted" in each]
+    assert desk.query(runbooks) == []
     with psycopg.connect(desk.database) as forger:
-        forger.execute("UPDATE audit.consumer_position SET reread = 12, duplicates = 10")
+        forger.execute("ALTER TABLE audit.consumer_position DROP CONSTRAINT consumer_position_books_check")
+        forger.execute("UPDATE audit.consumer_position SET duplicates = 10")
+    assert [(passed, counted) for *_, passed, counted, _ in desk.query(runbooks)] == [(27, 28)]
+    with psycopg.connect(desk.database) as forger:
+        forger.execute("UPDATE audit.consumer_position SET reread = 12")
     assert '"columns": ["reread"]' in desk.run("reconcile", "--json")[1]
 
 
@@ -196,7 +203,7 @@ def test_from_another_group(desk: Desk) -> None:
     desk.drain()
     assert desk.query("SELECT first_offset, next_offset, written FROM audit.consumer_position") == [(4, 10, 6)]
     assert [(each["first_offset"], each["next_offset"]) for each in desk.reconciled()["decisions"]] == [(0, 4)]
-    assert desk.value("SELECT detail ->> 'source' FROM audit.operation_history") == "group old tool"
+    assert desk.value("SELECT detail ->> 'source' FROM audit.operation_history WHERE action = 'position set'") == "group old tool"
     desk.set("--from-group", "nobody's", code=2)
     desk.kafka.delete_records(desk.topic, 0, 6)
     desk.set("--from-group", "old tool", code=2)  # Kafka has removed what is there

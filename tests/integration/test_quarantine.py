@@ -26,7 +26,7 @@ from consumer.core.slicing import Cursor
 from consumer.operations.quarantine import Quarantine, Tally, judge
 from consumer.postgres.connection import connect
 from consumer.postgres.quarantine import Selection
-from consumer.postgres.reading import MISSING_OPERATOR_PRIVILEGES, rows_of
+from consumer.postgres.reading import MISSING, OPERATOR_NEEDS, rows_of
 from consumer.postgres.settlement import Settlement, StoredMessage
 from consumer.postgres.store import PostgresStore
 from consumer.schemas import event_schema
@@ -328,11 +328,12 @@ class TestRetry:
                 connection.execute(f"SET ROLE {role}")  # type: ignore[call-overload]
                 return connection
 
-            return {row[0] for row in rows_of(as_role, MISSING_OPERATOR_PRIVILEGES)[1]}
+            return {row[0] for row in rows_of(as_role, MISSING, {"needed": list(OPERATOR_NEEDS)})[1]}
 
         history = {"SELECT on audit.quarantine_history", "INSERT on audit.quarantine_history"}
         assert missing("audit_operator") == set()
-        assert missing("audit_writer") == {"SELECT on audit.quarantine", "UPDATE on audit.quarantine", *history}
+        of_quarantine = {"SELECT on audit.quarantine", "UPDATE on audit.quarantine", *history}
+        assert missing("audit_writer") == {*of_quarantine, "EXECUTE on audit.set_position"}
         assert "UPDATE on audit.quarantine" in missing("audit_reader")
 
 

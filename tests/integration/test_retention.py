@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -283,6 +285,9 @@ class TestHolds:
         found = {each["month"]: each for each in map(json.loads, shown.stdout.splitlines())}
         assert {f"{month:%Y-%m}" for month in stays} == {month for month, each in found.items() if each["verdict"] == "held"}
         assert all(found[f"{month:%Y-%m}"]["holds"] == [int(hold)] for month in stays)
+        kept = sum(each["holds"] == [int(hold)] for each in found.values())
+        said = f"hold {hold} keeps {kept} month" if kept else f"warning: hold {hold} keeps nothing now"
+        assert done.stderr.startswith(said)
         assert {each.month for each in removed(library) if each.outcome == "held"} == stays
         assert_gone(library, *({OLDER, OLD} - stays))
         wrong = library.command("retention", "hold", "release", "999", "--reason", "over", role="audit_retention")
@@ -293,6 +298,18 @@ class TestHolds:
         assert_gone(library, OLDER, OLD)
         told = library.query("SELECT action, who, detail ->> 'reason' FROM audit.operation_history WHERE action ~ 'hold' ORDER BY id")
         assert told == [("hold added", "suzuki", "case 12"), ("hold released", "sato", "over")]
+
+    def test_a_misspelt_tenant_is_noticed(self, library18: Library) -> None:
+        """A hold of a tenant says how many months it keeps; one of nobody, or of a time to come, warns. Its number is alone on stdout."""
+        for number, (arguments, said) in enumerate({
+            ("--tenant", "beta"): "hold 1 keeps 4 months of the log now\n",
+            ("--tenant", "beta", "--since", f"{THIS}"): "hold 2 keeps 1 month of the log now\n",
+            ("--tenant", "betta"): "warning: hold 3 keeps nothing now, for the log has no row of it: `retention hold release 3` ends it,",
+            ("--since", f"{month_after(THIS, 20)}"): "warning: hold 4 keeps nothing now",
+        }.items(), 1):  # fmt: skip
+            done = library18.command("retention", "hold", "add", "--reason", "case 12", *arguments, role="audit_retention")
+            assert (done.returncode, done.stdout) == (0, f"{number}\n")
+            assert done.stderr.startswith(said)
 
     @pytest.mark.parametrize("step", ["detach", "drop"])
     def test_a_hold_in_the_last_moment_is_in_time(self, library: Library, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
@@ -382,6 +399,78 @@ class TestRights:
         """By the database itself."""
         with library18.connect("audit_retention") as connection, pytest.raises(errors.InvalidParameterValue):
             connection.execute("SELECT audit.add_hold(%s, %s, %s, %s, %s)", hold)
+
+
+class TestTold:
+    """The retention that the log was last told, by workers or by a removal; none is shortened by mistake."""
+
+    def tell(self, library: Library, retention: str, who: str = "worker") -> None:
+        """As a worker does when it starts."""
+        url = library.as_role("audit_writer")
+        sql.tell_retention(lambda: connect(url), who, retention)
+
+    def told(self, library: Library) -> list[tuple[Any, ...]]:
+        """From what to what, and who."""
+        question = "SELECT detail ->> 'from', detail ->> 'to', who, database_role FROM audit.operation_history"
+        return library.query(f"{question} WHERE action = 'retention changed' ORDER BY id")
+
+    def test_a_change_is_told_once(self, library: Library) -> None:
+        """However many workers start, together or one after the other."""
+        role = library.as_role("audit_writer").split("//")[1].split("@")[0]
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda _: self.tell(library, "3650 days"), range(16)))
+        expected = [(None, "3650 days", "worker", role)]
+        assert self.told(library) == expected
+        for retention in ("400 days", "400 days", "3650 days", "34560001s", "34560000001ms"):
+            self.tell(library, retention)
+        after = ["3650 days", "400 days", "3650 days", "34560001s", "34560000001ms"]
+        assert self.told(library) == [*expected, *((*pair, "worker", role) for pair in pairwise(after))]
+
+    @pytest.mark.parametrize(
+        "retention", [None, "", "0 days", "-5 days", "400", "400 days ago", "forever", "infinity", "4000 days", "9999999999999 days"]
+    )
+    def test_what_could_not_be_read_again_is_refused(self, library18: Library, retention: str | None) -> None:
+        """By the database itself: a stolen worker's credential does not spoil the comparison."""
+        with pytest.raises(TransientError, match="SQLSTATE 22"):
+            self.tell(library18, retention)  # type: ignore[arg-type]
+        with pytest.raises(TransientError, match="operation_history_who_check"):
+            self.tell(library18, "400 days", " ")
+        assert self.told(library18) == []
+
+    @pytest.mark.parametrize("by", ["worker", "apply"])
+    def test_a_shorter_one_removes_nothing_unless_it_is_meant(self, library18: Library, by: str) -> None:
+        """An operator's shell has the default; the workers, or the last removal, had ten years."""
+        if by == "worker":
+            self.tell(library18, "3652 days")
+        else:
+            removed(library18, timedelta(days=3652))
+        before = self.told(library18)
+        settings = {"AUDIT_RETENTION": "400 days"}
+        says = "retention 400 days; the log was last told 3652 days, which is longer: --yes needs --shorten"
+        for command in ("show", "apply"):
+            assert says in library18.command("retention", command, **settings).stderr
+        refused = library18.command("retention", "apply", "--yes", "--json", role="audit_owner", **settings)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"nothing was removed: {says}" in refused.stderr
+        assert_gone(library18)
+        assert self.told(library18) == before
+        done = library18.command("retention", "apply", "--yes", "--shorten", role="audit_owner", **settings)
+        assert done.returncode == 0, done.stderr
+        assert_gone(library18, OLDER, OLD)
+        assert [(former, to, who) for former, to, who, _ in self.told(library18)][1:] == [("3652 days", "400 days", "sato")]
+        assert "the log was last told 400 days:" in library18.command("retention", "show", **settings).stderr
+        self.tell(library18, "3652 days")  # a worker that still has it starts
+        assert library18.command("retention", "apply", "--yes", role="audit_owner", **settings).returncode == 2
+
+    def test_nothing_told_yet(self, library18: Library) -> None:
+        """There is nothing to compare with, and that is said."""
+        assert "retention 400 days; the log was told none yet" in library18.command("retention", "apply", AUDIT_RETENTION="400 days").stderr
+
+    def test_nobody_else_tells(self, library18: Library) -> None:
+        """It is the workers' and the owner's."""
+        for role in ("audit_reader", "audit_operator", "audit_retention"):
+            with library18.connect(role) as connection, pytest.raises(errors.InsufficientPrivilege):
+                connection.execute("SELECT audit.tell_retention('x', '400 days')")
 
 
 def test_the_command(library18: Library) -> None:

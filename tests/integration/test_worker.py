@@ -4,6 +4,7 @@ import json
 import subprocess
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -91,6 +92,29 @@ def test_check_and_publish(place: Workplace) -> None:
     place.drain()
     assert place.value("SELECT count(DISTINCT action) FROM audit.audit_log") == 10
     assert isinstance(place.command("run", "--help"), subprocess.CompletedProcess)
+
+
+def test_the_retention_is_told(place: Workplace, tmp_path: Path) -> None:
+    """At a worker's start, where it is another one; until the database takes it, the worker waits."""
+    role = f"worker_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(place.database, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN IN ROLE audit_writer")  # type: ignore[call-overload]
+        connection.execute("REVOKE EXECUTE ON FUNCTION audit.tell_retention FROM audit_writer")
+    url = place.database.replace("postgres@", f"{role}@")
+    place.publish([message_value()])
+    with place.worker(log=tmp_path / "log", AUDIT_DATABASE_URL=url) as process:
+        wait_until(lambda: "permission denied for function tell_retention" in (tmp_path / "log").read_text(), "it says what it waits for")
+        assert process.poll() is None
+        with psycopg.connect(place.database, autocommit=True) as connection:
+            connection.execute("GRANT EXECUTE ON FUNCTION audit.tell_retention TO audit_writer")
+        wait_until(lambda: place.written() == 1, "it works")
+    for retention in ("1096 days", "400 days"):
+        place.drain(AUDIT_DATABASE_URL=url, AUDIT_RETENTION=retention)
+    told = place.query("SELECT action, detail, who, database_role FROM audit.operation_history ORDER BY id")
+    assert told == [
+        ("retention changed", {"from": None, "to": "1096 days"}, "worker", role),
+        ("retention changed", {"from": "1096 days", "to": "400 days"}, "worker", role),
+    ]
 
 
 def _text(row: tuple[object, ...]) -> str:
