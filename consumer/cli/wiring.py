@@ -192,6 +192,7 @@ class Drain:
         self._connect = database_connector(settings)
         self._targets: dict[Partition, tuple[str, int]] | None = None
         self._looked = 0.0
+        self._held: str | None = None  # why it can't be told yet, as was said
 
     def done(self) -> bool:
         """Whether every partition stands where it ended when first asked.
@@ -229,7 +230,9 @@ class Drain:
                 topics = self._parts.source.topics
                 ranges = topics.ranges(topics.partitions())
             except TransientError as error:
-                structlog.get_logger().warning("held", reason=str(error), cause=error.cause.value)
+                if str(error) != self._held:
+                    self._held = str(error)
+                    structlog.get_logger().warning("held", reason=self._held, cause=error.cause.value)
                 return None
             self._targets = {each: (at.topic_id, at.high) for each, at in ranges.items() if at.high > at.low}
         return self._targets

@@ -168,7 +168,7 @@ class WorkerObserver:
         self._metrics.database_state.set(self._now())
 
     def _of_the_log(self, number: int) -> float:
-        """A part of its state; NaN while nobody knows it, for a 0 would say that all is well, and an old number that nothing has changed."""
+        """A part of its state; NaN while it is unknown: a 0 would say that all is well, an old number that nothing has changed."""
         told = self._state
         return told[1][number] if told is not None and self._monotonic() - told[0] <= STATE_KEPT else math.nan
 
