@@ -114,7 +114,9 @@ def observation(settings: Settings) -> Iterator[WorkerObserver]:
     heartbeat = Heartbeat(monotonic=time.monotonic)
     tracing = open_tracing(os.environ)
     service = ServiceManager(os.environ, time.monotonic)
-    observer = WorkerObserver(WorkerMetrics(registry), heartbeat, time.monotonic, service, tracing=tracing)
+    metrics = WorkerMetrics(registry)
+    metrics.retention.set(settings.retention.total_seconds())
+    observer = WorkerObserver(metrics, heartbeat, time.monotonic, service, tracing=tracing)
     with ExitStack() as end:
         if tracing is not None:
             end.callback(tracing.close)

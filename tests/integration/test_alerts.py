@@ -159,6 +159,17 @@ def test_positions_and_what_somebody_did_by_hand(place: Workplace, health: Healt
         wait_until(lambda: not {"MonthsAhead", "QuarantineOpen"} & firing(prometheus), "the months are there, and nothing is open")
 
 
+def test_nobody_runs_retention(place: Workplace, health: Health, prometheus: Prometheus) -> None:
+    """A month of five years ago is still there; it ends by what the runbook says."""
+    place.query("SELECT audit.ensure_month((date_trunc('month', now() AT TIME ZONE 'UTC') - interval '5 years')::date)")
+    with place.worker():
+        wait_until(lambda: health.ready, "it works")
+        wait_for(prometheus, "RetentionOverdue")
+        done = place.command("retention", "apply", "--yes", "--by", "suzuki")
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: not firing(prometheus), "all is well again")
+
+
 def test_a_right_is_missing(secured_kafka: SecuredKafka, database: str, health: Health, prometheus: Prometheus) -> None:
     """Granted by the command that the worker names."""
     topic = secured_kafka.create_topic(f"topic-{uuid.uuid4().hex[:8]}", 2)
