@@ -179,7 +179,7 @@ def test_a_worker_without_partitions_looks_too() -> None:
     rig = Rig()
     rig.source.lose(*rig.source.assigned)
     rig.store.failures = [TransientError("PostgreSQL: down")] * 3
-    rig.run(30)
+    rig.run(100)
     assert rig.store.failures == []
     assert rig.ear.names.count("held") == 1
     rig.run()
