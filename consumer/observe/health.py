@@ -116,7 +116,7 @@ class _Server(ThreadingHTTPServer):
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # IPv4 comes in here too
         TCPServer.server_bind(self)  # not HTTPServer's, which asks DNS for a name that nobody needs
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment,misc]
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     def handle_error(self, *_: object) -> None:
         """A client that went away is no news, and a traceback would not be JSON."""

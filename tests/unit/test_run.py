@@ -104,7 +104,7 @@ def test_a_drain_says_held_when_its_reason_changes(settings: Settings) -> None:
     def partitions() -> object:
         raise next(failures)
 
-    topics = SimpleNamespace(partitions=partitions)
+    topics = SimpleNamespace(partitions=partitions, ranges=dict)
     drain = Drain(cast("Parts", SimpleNamespace(source=SimpleNamespace(topics=topics))), settings)
     with structlog.testing.capture_logs() as lines:
         assert not any(drain.done() for _ in range(4))
