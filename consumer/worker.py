@@ -89,7 +89,7 @@ class Worker:
         self._writing: Any = None  # the batch whose write was begun; it stays until its outcome is known
         self._next: Any = None  # the batch rendered meanwhile
         self._opening: dict[Partition, Ranges] = {}  # what start_open was asked for
-        self._looking: dict[Partition, str] = {}  # what start_look was asked for
+        self._looking: dict[Partition, str] | None = None  # what start_look was asked for
         self._answered = monotonic()  # when the store last answered
         self._begun = 0.0  # when the call in flight was begun
         self._retry_at: float | None = None
@@ -185,7 +185,7 @@ class Worker:
             return
         # Only here, where the call is over: whatever else fails meanwhile must not change what its result is taken for.
         opening, looking = self._opening, self._looking
-        self._opening, self._looking = {}, {}
+        self._opening, self._looking = {}, None
         try:
             result = self._store.result()
         except FencedError:
@@ -202,14 +202,14 @@ class Worker:
             self._resume()
             if opening:
                 self._start_partitions(opening, result)
-            elif looking:
+            elif looking is not None:
                 self._leave_other_positions(looking, result)
             else:
                 self._written(result)
 
     def _spare_time(self) -> float:
         """Seconds to wait for the call in flight: as long as nothing can be done meanwhile, waiting costs nothing."""
-        if self._next is not None or self._opening or self._looking or self._monotonic() - self._begun > PATIENCE:
+        if self._next is not None or self._opening or self._looking is not None or self._monotonic() - self._begun > PATIENCE:
             return POLL
         return 0 if self._intake.full else OVERLAP
 
@@ -258,7 +258,7 @@ class Worker:
             self._store.start_write(self._writing)
         elif unsettled := self._unsettled():
             self._begin_open(unsettled)
-        elif self._cursors and self._monotonic() - self._answered > IDLE_CHECK:
+        elif self._monotonic() - self._answered > IDLE_CHECK:  # without partitions too: what it shows of the log must not be old
             self._begun = self._monotonic()
             self._looking = {partition: cursor.topic_id for partition, cursor in self._cursors.items()}
             self._store.start_look(self._looking)

@@ -1,9 +1,7 @@
 """The entry point: finds the command, and turns errors into one line and a named exit code."""
 
-import os
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,6 +11,7 @@ import click
 
 from consumer import __version__
 from consumer.cli.exit_codes import CommandError, ExitCode
+from consumer.cli.last_words import LastWords
 from consumer.cli.pipes import forget_stdout, reader_is_gone
 from consumer.cli.stopping import like_ctrl_c
 from consumer.settings import SettingsError
@@ -88,10 +87,11 @@ def cli(context: click.Context) -> None:
 
 def main() -> None:
     """Runs the command line."""
-    threading.excepthook = _thread_failed
+    last_words = LastWords()
+    threading.excepthook = last_words.thread_failed
     try:
         # Click returns the code of a command that ended by Exit, instead of raising it.
-        status = cli.main(standalone_mode=False)
+        status = cli.main(standalone_mode=False, obj=last_words)
         sys.stdout.flush()  # here, while a closed pipe can still be met quietly
         sys.exit(status if isinstance(status, int) else ExitCode.DONE)
     except click.ClickException as error:
@@ -100,40 +100,10 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(ExitCode.INTERRUPTED)
     except SettingsError as error:
-        _end(str(error), ExitCode.USAGE)
+        last_words.end(str(error), ExitCode.USAGE)
     except CommandError as error:
-        _end(str(error), error.exit_code)
+        last_words.end(str(error), error.exit_code)
     except BrokenPipeError:
         forget_stdout()
     except Exception as error:  # noqa: BLE001 - the last resort: without the error's own text, which could hold an event's values
-        if os.environ.get("AUDIT_LOG_LEVEL", "").lower() == "debug":
-            _show_where(error)
-            sys.exit(ExitCode.FAILURE)
-        _end(f"unexpected {type(error).__name__}; AUDIT_LOG_LEVEL=debug shows where", ExitCode.FAILURE)
-
-
-def _show_where(error: BaseException) -> None:
-    """The places in the code, and the types of the errors. Never their texts: PostgreSQL's hold whole rows, and a driver's a password."""
-    chain: list[BaseException] = []
-    step: BaseException | None = error
-    while step is not None and step not in chain:
-        chain.insert(0, step)
-        step = step.__cause__ or step.__context__
-    for each in chain:
-        click.echo("Traceback (most recent call last):", err=True)
-        click.echo("".join(traceback.format_tb(each.__traceback__)), err=True, nl=False)
-        click.echo(
-            f"{type(each).__module__}.{type(each).__qualname__} (what it says may hold an event's values, and is not shown)", err=True
-        )
-
-
-def _thread_failed(failed: threading.ExceptHookArgs) -> None:
-    """Instead of Python's own, which prints the error's text."""
-    click.echo(f"unexpected {failed.exc_type.__name__} in the thread {failed.thread.name if failed.thread else '?'}", err=True)
-    if failed.exc_value is not None and os.environ.get("AUDIT_LOG_LEVEL", "").lower() == "debug":
-        _show_where(failed.exc_value)
-
-
-def _end(message: str, code: ExitCode) -> None:
-    click.echo(message, err=True)
-    sys.exit(code)
+        last_words.end_unexpected(error)

@@ -2,24 +2,29 @@
 
 import os
 import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from functools import partial
 
 import click
 import structlog
 
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.interpreter import tune_interpreter
+from consumer.cli.last_words import LastWords
 from consumer.cli.stopping import Watchdog, graceful_stop
 from consumer.cli.wiring import Drain, database_connector, observation, worker_parts
-from consumer.core.errors import ConfigurationError, FatalSourceError, TransientError
+from consumer.core.errors import Cause, ConfigurationError, FatalSourceError, TransientError
 from consumer.core.pause import Backoff
 from consumer.core.ports import Standing
 from consumer.observe.logs import configure_logging
 from consumer.observe.observer import WorkerObserver
 from consumer.postgres.migrate import HEAD_REVISION
-from consumer.postgres.positions import read_state
+from consumer.postgres.positions import DatabaseState, read_state
 from consumer.postgres.retention import tell_retention
 from consumer.setting_values import show_duration
 from consumer.settings import Settings, load_settings
+from consumer.worker import PATIENCE
 
 
 @click.command()
@@ -30,6 +35,7 @@ def command(*, drain: bool) -> None:
     SIGTERM and SIGINT stop gracefully: the batch in hand is finished or rolled back. A second signal ends at once. After
     AUDIT_SHUTDOWN_GRACE the process ends in any case, with its own exit code.
     """
+    _begin_log(os.environ)
     settings = load_settings(os.environ)
     settings.require_kafka()
     settings.require_database()
@@ -41,6 +47,12 @@ def command(*, drain: bool) -> None:
             _run(settings, observer, drain=drain, stopped=stopped, watchdog=watchdog)
     watchdog.cancel()
     structlog.get_logger().info("stopped")
+
+
+def _begin_log(environ: Mapping[str, str]) -> None:
+    """Before the settings are known: that they can't be used is a line of the log too."""
+    configure_logging("info", "console" if environ.get("AUDIT_LOG_FORMAT", "").lower() == "console" else "json")
+    click.get_current_context().ensure_object(LastWords).log()
 
 
 def _run(settings: Settings, observer: WorkerObserver, *, drain: bool, stopped: threading.Event, watchdog: Watchdog) -> None:
@@ -65,18 +77,22 @@ def wait_for_schema(settings: Settings, stopped: threading.Event, observer: Work
     """
     log = structlog.get_logger()
     backoff = Backoff(lambda: 0.5)
-    connect = database_connector(settings)
+    standing = Standing(["PostgreSQL: no answer yet"], {Cause.DATABASE})
+    said: str | None = None
     while not stopped.is_set():
         try:
-            state = read_state(connect)
-            if state.revision == HEAD_REVISION:
-                tell_retention(connect, "worker", show_duration(settings.retention))
+            state = _ask(settings, stopped, partial(observer.beat, standing))
         except TransientError as error:
-            observer.beat(Standing([str(error)], {error.cause}))
-            remedy = _REMEDY if isinstance(error, ConfigurationError) else None
-            log.warning("held", reason=str(error), cause=error.cause.value, remedy=remedy)
+            standing = Standing([str(error)], {error.cause})
+            observer.beat(standing)
+            if str(error) != said:
+                said = str(error)
+                remedy = _REMEDY if isinstance(error, ConfigurationError) else None
+                log.warning("held", reason=said, cause=error.cause.value, remedy=remedy)
             stopped.wait(backoff.next())
             continue
+        if state is None:
+            break
         if state.superuser:
             log.warning("superuser", role=state.role, remedy="give the worker a role of its own: GRANT audit_writer TO its_role")
         if state.revision == HEAD_REVISION:
@@ -88,6 +104,35 @@ def wait_for_schema(settings: Settings, stopped: threading.Event, observer: Work
             ExitCode.SCHEMA_VERSION,
         )
     return False
+
+
+def _ask(settings: Settings, stopped: threading.Event, waiting: Callable[[], None]) -> DatabaseState | None:
+    """How the database is; None when told to stop before it has answered. `waiting` is called while it does not.
+
+    In a thread that the end does not wait for: a round over silent hosts takes five seconds for each, and the worker is alive meanwhile.
+    """
+    answer: Future[DatabaseState] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(_greet(settings))
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is taken
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="schema", daemon=True).start()
+    while not wait((answer,), PATIENCE).done:
+        if stopped.is_set():
+            return None
+        waiting()
+    return answer.result()
+
+
+def _greet(settings: Settings) -> DatabaseState:
+    connect = database_connector(settings)
+    state = read_state(connect)
+    if state.revision == HEAD_REVISION:
+        tell_retention(connect, "worker", show_duration(settings.retention))
+    return state
 
 
 _REMEDY = "check AUDIT_DATABASE_URL, the password, and that the role is granted audit_writer"

@@ -7,16 +7,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import structlog
+
 from consumer.cli.exit_codes import ExitCode
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+SAY_WAIT = 1.0
+"""Seconds that the last line may take: it may be stderr that hangs."""
+
+
 class Watchdog:
-    """Ends the process with its own exit code, unless it ends by itself within `grace` seconds of `start`."""
+    """Says so and ends the process with its own exit code, unless it ends by itself within `grace` seconds of `start`."""
 
     def __init__(self, grace: float, end: Callable[[int], None] = os._exit) -> None:
-        self._timer = threading.Timer(grace, end, (int(ExitCode.SHUTDOWN_TIMEOUT),))
+        self._end = end
+        self._timer = threading.Timer(grace, self._time_is_up, (grace,))
         self._timer.daemon = True
         self._started = False
 
@@ -29,6 +36,17 @@ class Watchdog:
     def cancel(self) -> None:
         """All is well."""
         self._timer.cancel()
+
+    def _time_is_up(self, grace: float) -> None:
+        code = int(ExitCode.SHUTDOWN_TIMEOUT)
+
+        def say() -> None:
+            structlog.get_logger().error("shutdown timed out", seconds=grace, exit_code=code)
+
+        saying = threading.Thread(target=say, name="last words", daemon=True)
+        saying.start()
+        saying.join(SAY_WAIT)
+        self._end(code)
 
 
 @contextmanager

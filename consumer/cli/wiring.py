@@ -115,7 +115,9 @@ def observation(settings: Settings) -> Iterator[WorkerObserver]:
     heartbeat = Heartbeat(monotonic=time.monotonic)
     tracing = open_tracing(os.environ)
     service = ServiceManager(os.environ, time.monotonic)
-    observer = WorkerObserver(WorkerMetrics(registry), heartbeat, time.monotonic, service, tracing=tracing)
+    metrics = WorkerMetrics(registry)
+    metrics.retention.set(settings.retention.total_seconds())
+    observer = WorkerObserver(metrics, heartbeat, time.monotonic, service, tracing=tracing)
     with ExitStack() as end:
         if tracing is not None:
             end.callback(tracing.close)
@@ -193,6 +195,7 @@ class Drain:
         self._connect = database_connector(settings)
         self._targets: dict[Partition, tuple[str, int]] | None = None
         self._looked = 0.0
+        self._held: str | None = None  # why it can't be told yet, as was said
 
     def done(self) -> bool:
         """Whether every partition stands where it ended when first asked.
@@ -230,7 +233,9 @@ class Drain:
                 topics = self._parts.source.topics
                 ranges = topics.ranges(topics.partitions())
             except TransientError as error:
-                structlog.get_logger().warning("held", reason=str(error), cause=error.cause.value)
+                if str(error) != self._held:
+                    self._held = str(error)
+                    structlog.get_logger().warning("held", reason=self._held, cause=error.cause.value)
                 return None
             self._targets = {each: (at.topic_id, at.high) for each, at in ranges.items() if at.high > at.low}
         return self._targets

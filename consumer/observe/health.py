@@ -1,9 +1,11 @@
 """Metrics and health over HTTP."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -34,7 +36,7 @@ class HealthServer:
         registry: the metrics.
         live: whether the loop makes progress; nothing external.
         not_ready: why the worker does not do its job now; empty when it does.
-        host: the address to listen on.
+        host: the address to listen on; None: every one, IPv4 and IPv6, for probes and Prometheus come from other machines.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class HealthServer:
         registry: CollectorRegistry,
         live: Callable[[], bool],
         not_ready: Callable[[], Sequence[str]],
-        host: str = "0.0.0.0",  # noqa: S104 - probes and Prometheus come from other machines
+        host: str | None = None,
     ) -> None:
         def answer(path: str) -> tuple[int, str, bytes]:
             if path == "/metrics":
@@ -79,7 +81,7 @@ class HealthServer:
             def log_message(self, *_: object) -> None:
                 """Probes are no news."""
 
-        self._server = _Server((host, port), Handler)
+        self._server = _Server((host or _everywhere(), port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property
@@ -99,8 +101,22 @@ class HealthServer:
         self._server.server_close()
 
 
+def _everywhere() -> str:
+    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - as above
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # IPv4 comes in here too
+        TCPServer.server_bind(self)  # not HTTPServer's, which asks DNS for a name that nobody needs
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     def handle_error(self, *_: object) -> None:
         """A client that went away is no news, and a traceback would not be JSON."""

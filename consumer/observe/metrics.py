@@ -74,6 +74,7 @@ class WorkerMetrics:
         self.rebalances = self._counter("rebalances", "Changes of the assignment.", "kind")
         for kind in REBALANCES:
             self.rebalances.labels(kind=kind)
+        self.retention = self._gauge("retention_seconds", "How far back the log is to reach, by AUDIT_RETENTION.")
         self.build_info = self._gauge("build_info", "Always 1; the version that runs.", "version")
         self.build_info.labels(version=__version__).set(1)
 

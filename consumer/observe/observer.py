@@ -1,10 +1,12 @@
 """Tells logs, metrics and health what the worker does."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -56,6 +58,8 @@ _REBALANCES = {"partitions assigned": "assigned", "partitions revoked": "revoked
 
 GAUGES_EVERY = 1.0
 """Seconds between two looks at what only gauges show."""
+STATE_KEPT = 120.0
+"""Seconds after which what the database said of the log counts as unknown."""
 
 
 def level_of(name: str) -> str:
@@ -88,6 +92,10 @@ class WorkerObserver:
         self._held: AbstractSet[Cause] = frozenset()
         self._gauges_at = 0.0  # when they are due
         self._shown: frozenset[Partition] = frozenset()  # with gauges of their own
+        self._state: tuple[float, LogState] | None = None  # of the log, and when it was told
+        gauges = metrics.quarantine_open, metrics.books_unbalanced, metrics.months_ahead, metrics.retention_horizon
+        for number, gauge in enumerate(gauges):
+            gauge.set_function(partial(self._of_the_log, number))
         self.not_ready: tuple[str, ...] = ("starting",)
 
     def event(self, name: str, **fields: Any) -> None:
@@ -156,12 +164,13 @@ class WorkerObserver:
         if isinstance(state, TransientError):
             self.event("state of the log unknown", reason=str(state))
             return
-        metrics = self._metrics
-        metrics.quarantine_open.set(state.quarantine_open)
-        metrics.books_unbalanced.set(state.books_unbalanced)
-        metrics.months_ahead.set(state.months_ahead)
-        metrics.retention_horizon.set(state.oldest_month)
-        metrics.database_state.set(self._now())
+        self._state = self._monotonic(), state
+        self._metrics.database_state.set(self._now())
+
+    def _of_the_log(self, number: int) -> float:
+        """A part of its state; NaN while it is unknown: a 0 would say that all is well, an old number that nothing has changed."""
+        told = self._state
+        return told[1][number] if told is not None and self._monotonic() - told[0] <= STATE_KEPT else math.nan
 
     def client_state(self, state: Any) -> None:
         """What the Kafka client tells of itself."""

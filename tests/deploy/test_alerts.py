@@ -1,17 +1,20 @@
 """Alert rules by Prometheus' own tool, the runbook, and the dashboard. On a real worker: tests/integration/test_alerts.py."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+import yaml
 
 from consumer.cli.main import cli
 from tests.bed.prometheus import promtool
 from tests.deploy import chart, watching
 
 CONSUMER = watching.ROOT / "consumer"
+DEPLOYING = watching.ROOT / "docs/deploying.md"
 
 
 def test_promtool_accepts_the_rules() -> None:
@@ -37,6 +40,17 @@ def test_an_alert_says_what_to_do(alert: dict[str, Any]) -> None:
     assert said["description"].endswith(".")
     assert ". " not in said["description"]
     assert said["runbook_url"] == f"docs/runbook.md#{alert['alert'].lower()}"
+
+
+@pytest.mark.parametrize("script", re.findall(r"^sed (?:-i )?'(.+)' deploy/prometheus/alerts\.yml", DEPLOYING.read_text(), re.MULTILINE))
+def test_the_runbook_can_be_where_people_read_it(script: str) -> None:
+    """By the commands of docs/deploying.md; nothing else changes."""
+    done = subprocess.run(["sed", script, str(watching.RULES)], capture_output=True, text=True, check=True)
+    rules = [rule for group in yaml.safe_load(done.stdout)["groups"] for rule in group["rules"]]
+    for rule, alert in zip(rules, watching.alerts(), strict=True):
+        assert rule["annotations"].pop("runbook_url") == f"https://wiki.example/runbook#{alert['alert'].lower()}"
+        del alert["annotations"]["runbook_url"]
+        assert rule == alert
 
 
 def test_every_alert_has_a_part_of_the_runbook() -> None:

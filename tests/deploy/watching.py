@@ -28,11 +28,12 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def impatient() -> dict[str, Any]:
-    """The rules without their waiting: what they ask for is the same."""
+    """The rules without their waiting, and without looking back over a restart: what they ask for is the same."""
     content = rules()
     for group in content["groups"]:
         for rule in group["rules"]:
             rule.pop("for", None)
+            rule["expr"] = rule["expr"].replace("[10m]", "[2s]")
     return content
 
 

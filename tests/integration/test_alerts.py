@@ -11,11 +11,13 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from consumer.schemas import event_schema
 from tests.bed.events import encoded, event, events
 from tests.bed.fault_proxy import FaultProxy
 from tests.bed.health import Health
 from tests.bed.kafka import KafkaBroker
 from tests.bed.prometheus import Prometheus, running_prometheus
+from tests.bed.registry import Apicurio, Gate, confluent
 from tests.bed.secured_kafka import GROUP, SecuredKafka
 from tests.bed.worker import Workplace, wait_until
 from tests.deploy import watching
@@ -88,7 +90,31 @@ def test_the_database_is_down(place: Workplace, health: Health, prometheus: Prom
         wait_until(lambda: prometheus.query('ALERTS{alertname="IntegrationAuditLag", severity="critical"}'), "an hour is critical")
         postgres_proxy.thaw()
         wait_until(lambda: place.written() == 1 and not firing(prometheus), "all is well again")
-    wait_for(prometheus, "WorkerAbsent")
+    wait_for(prometheus, "WorkerAbsent", "WorkerSilent")
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_kafka_is_down(place: Workplace, health: Health, prometheus: Prometheus, kafka_proxy: FaultProxy, protocol: str) -> None:
+    """The way to the broker is cut. It ends by itself."""
+    with place.worker(AUDIT_KAFKA_BOOTSTRAP_SERVERS=kafka_proxy.address, AUDIT_KAFKA_GROUP_PROTOCOL=protocol):
+        wait_until(lambda: health.ready and not firing(prometheus), "all is well")
+        kafka_proxy.refuse()
+        kafka_proxy.cut()
+        wait_for(prometheus, "KafkaDown", "NotReady")
+        kafka_proxy.accept()
+        wait_until(lambda: health.ready and not firing(prometheus), "all is well again")
+
+
+def test_the_registry_is_down(place: Workplace, health: Health, prometheus: Prometheus, registry: Apicurio, gate: Gate) -> None:
+    """A message waits for its schema. It ends by itself."""
+    number = registry.register({**event_schema(), "doc": "asked for while the registry is down"})
+    with place.worker(AUDIT_SCHEMA_REGISTRY_URL=gate.url):
+        wait_until(lambda: health.ready and not firing(prometheus), "all is well")
+        gate.fault = 503
+        place.publish([confluent(number, each) for each in encoded(events(3))])
+        wait_for(prometheus, "RegistryDown", "NotReady")
+        gate.heal()
+        wait_until(lambda: place.written() == 3 and not firing(prometheus), "all is well again")
 
 
 def test_messages_that_belong_in_quarantine(place: Workplace, health: Health, prometheus: Prometheus) -> None:
@@ -131,6 +157,17 @@ def test_positions_and_what_somebody_did_by_hand(place: Workplace, health: Healt
         (remedy,) = (each for each in watching.statements() if "ensure_month" in each)
         place.query(remedy)
         wait_until(lambda: not {"MonthsAhead", "QuarantineOpen"} & firing(prometheus), "the months are there, and nothing is open")
+
+
+def test_nobody_runs_retention(place: Workplace, health: Health, prometheus: Prometheus) -> None:
+    """A month of five years ago is still there; it ends by what the runbook says."""
+    place.query("SELECT audit.ensure_month((date_trunc('month', now() AT TIME ZONE 'UTC') - interval '5 years')::date)")
+    with place.worker():
+        wait_until(lambda: health.ready, "it works")
+        wait_for(prometheus, "RetentionOverdue")
+        done = place.command("retention", "apply", "--yes", "--by", "suzuki")
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: not firing(prometheus), "all is well again")
 
 
 def test_a_right_is_missing(secured_kafka: SecuredKafka, database: str, health: Health, prometheus: Prometheus) -> None:

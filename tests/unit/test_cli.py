@@ -5,14 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import click
 import pytest
+import structlog
 
 from consumer.cli import main as entry
 from consumer.cli.exit_codes import CommandError, ExitCode
+from consumer.cli.last_words import LastWords
 from consumer.cli.stopping import like_ctrl_c
 from consumer.cli.wiring import observation, worker_parts
 from consumer.core.actions import ACTIONS
@@ -88,7 +91,10 @@ def test_settings_that_are_missing_or_wrong() -> None:
     """Code 2, the variable, no traceback, no secret."""
     done = run("run")
     assert done.returncode == 2
-    assert "AUDIT_KAFKA_BOOTSTRAP_SERVERS" in done.stderr
+    (line,) = map(json.loads, done.stderr.splitlines())  # a worker's log is JSON from the first line on
+    assert (line["event"], line["level"], line["exit_code"]) == ("failed", "error", 2)
+    assert line["reason"].startswith("AUDIT_KAFKA_BOOTSTRAP_SERVERS is not set")
+    assert not run("run", AUDIT_LOG_FORMAT="console").stderr.startswith("{")
     done = run("migrate", AUDIT_DATABASE_URL="mysql://u:hunter2@h/d")
     assert done.returncode == 2
     assert done.stderr.startswith("AUDIT_DATABASE_URL=mysql://u:********@h/d: needs a libpq URL")
@@ -252,3 +258,18 @@ def test_an_unexpected_error_shows_its_place_and_not_its_text(monkeypatch: pytes
     assert "ZeroDivisionError" in said
     assert "KeyError" in said
     assert "test_cli.py" in said
+
+
+def test_in_a_log_the_last_words_are_a_line_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the process and of a thread; places only for debugging, and never an error's text."""
+    words = LastWords()
+    words.log()
+    with structlog.testing.capture_logs() as lines:
+        for level in ("info", "debug"):
+            monkeypatch.setenv("AUDIT_LOG_LEVEL", level)
+            with pytest.raises(SystemExit):
+                words.end_unexpected(LookupError("hunter2"))
+            words.thread_failed(threading.ExceptHookArgs((LookupError, LookupError("hunter2"), None, threading.current_thread())))
+    assert [(line["event"], line["log_level"]) for line in lines] == [("failed", "error"), ("thread failed", "error")] * 2
+    assert [line["where"] is not None for line in lines] == [False, False, True, True]
+    assert "hunter2" not in str(lines)

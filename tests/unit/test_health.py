@@ -3,7 +3,7 @@
 import json
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 
 import pytest
@@ -11,6 +11,14 @@ from prometheus_client import CollectorRegistry
 
 from consumer.observe.health import HealthServer, Heartbeat
 from consumer.observe.metrics import WorkerMetrics
+
+
+def has_ipv6() -> bool:
+    """Whether this machine's loopback interface has it."""
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
 
 
 class State:
@@ -107,6 +115,33 @@ def test_a_silent_client_holds_nobody_up(server: HealthServer) -> None:
     """Each connection has its own thread."""
     with socket.create_connection(("127.0.0.1", server.port)):
         assert get(server, "/health/live")[0] == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_it_listens_on_every_address(state: State, host: str) -> None:
+    """Of a machine or a cluster that has IPv6 only, too."""
+    if host == "::1" and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    server = HealthServer(0, registry=state.registry, live=lambda: True, not_ready=tuple)
+    server.start()
+    try:
+        connection = HTTPConnection(host, server.port, timeout=10)
+        connection.request("GET", "/health/live")
+        assert connection.getresponse().status == 200
+        connection.close()
+    finally:
+        server.stop()
+
+
+def test_it_listens_where_there_is_no_ipv6(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On IPv4 alone."""
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    server = HealthServer(0, registry=state.registry, live=lambda: True, not_ready=tuple)
+    server.start()
+    try:
+        assert get(server, "/health/live")[0] == 200
+    finally:
+        server.stop()
 
 
 def test_stop_closes_the_port(state: State) -> None:

@@ -1,5 +1,6 @@
 """What the observer makes of what it is told: metrics that are true, and no floods."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,15 +110,18 @@ def test_what_is_held_or_refused_is_shown(rig: Rig) -> None:
     assert (rig.value("positions_beyond_end"), rig.value("topics_held"), rig.value("missing_rights", kind="group")) == (0, 0, 0)
 
 
-def test_the_state_of_the_log_stands_still_while_it_is_unknown(rig: Rig) -> None:
-    """With the time from which it is."""
+def test_the_state_of_the_log_is_unknown_until_it_is_told_and_once_it_is_old(rig: Rig) -> None:
+    """NaN, which no rule takes for a number; between, it stands still, with the time from which it is."""
+    names = ("quarantine_open", "books_unbalanced", "months_ahead", "retention_horizon_timestamp_seconds")
+    assert all(math.isnan(rig.value(name) or 0) for name in names)
     rig.observer.log_state(LogState(3, 1, 2, 1_700_000_000.0))
     rig.passed = 60.0
     with structlog.testing.capture_logs() as lines:
         rig.observer.log_state(TransientError("PostgreSQL: too slow"))
     assert [(line["event"], line["log_level"]) for line in lines] == [("state of the log unknown", "warning")]
-    names = ("quarantine_open", "books_unbalanced", "months_ahead", "retention_horizon_timestamp_seconds")
     assert [rig.value(name) for name in names] == [3, 1, 2, 1_700_000_000]
+    rig.passed = 121.0
+    assert all(math.isnan(rig.value(name) or 0) for name in names)
     assert rig.value("database_state_timestamp_seconds") == START
 
 

@@ -174,6 +174,18 @@ def test_an_idle_worker_notices_that_the_database_is_down() -> None:
     rig.assert_complete()
 
 
+def test_a_worker_without_partitions_looks_too() -> None:
+    """It notices that the database is down, and what it shows of the log does not grow old."""
+    rig = Rig()
+    rig.source.lose(*rig.source.assigned)
+    rig.store.failures = [TransientError("PostgreSQL: down")] * 3
+    rig.run(100)
+    assert rig.store.failures == []
+    assert rig.ear.names.count("held") == 1
+    rig.run()
+    assert rig.ear.not_ready == ["no partition is assigned"]
+
+
 @pytest.mark.parametrize("restored", [{}, {(P0, "id"): 4}])
 def test_an_idle_worker_notices_a_restored_database(restored: dict[tuple[Partition, str], int]) -> None:
     """It reads again what the restore lost, though no message comes."""
