@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.deploy import chart, watching
-from tests.deploy.manifests import assert_sound, assert_valid, of_kind, only, read, versions
+from tests.deploy.manifests import assert_sound, assert_valid, named, of_kind, only, read, versions
 
 HELM = "v3.22.0"
 _TLS = {"kafka.security.protocol": "SSL", "kafka.security.secretName": "kafka", "kafka.security.caKey": "ca.crt"}
@@ -34,6 +34,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "OAuth": _OAUTH,
     "KEDA": _KEDA,
     "KEDA, two topics, TLS and SASL": {**_KEDA, **_SASL, "kafka.topic": "a,b"},
+    "tools": {**_SASL, "tools.enabled": True, "tools.passwordKey": "password"},
     "registry": {"registry.url": "https://registry", "registry.secretName": "r", "registry.username": "u", "registry.passwordKey": "p"},
     "Prometheus' operator": {f"metrics.{name}.enabled": True for name in ("serviceMonitor", "prometheusRule", "dashboards")},
     "no metrics": {"metrics.service": False, "networkPolicy.metricsFrom": [{"podSelector": {}}]},
@@ -86,6 +87,18 @@ def check(helm: Path) -> None:
     assert only(rendered, "PrometheusRule")["spec"] == rules
     assert watching.dashboard() in [json.loads(text) for each in of_kind(rendered, "ConfigMap") for text in each["data"].values()]
     assert len(of_kind(rendered, "ServiceMonitor")) == 1
+    assert_tools(read(chart.template(helm, VARIANTS["tools"])))
+
+
+def assert_tools(manifests: list[dict[str, Any]]) -> None:
+    """Nobody is there unasked; a place to export to; rights of its own; and no Service sends anything there."""
+    tools, service = named(manifests, "integration-audit-tools"), only(manifests, "Service")
+    pod = tools["spec"]["template"]["spec"]
+    assert tools["spec"]["replicas"] == 0
+    assert {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"] if not mount.get("readOnly")} == {"/export", "/tmp"}  # noqa: S108 - in the container
+    secrets = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    assert secrets == {"integration-audit-operator", "kafka"}
+    assert not service["spec"]["selector"].items() <= tools["spec"]["template"]["metadata"]["labels"].items()
 
 
 def expected(helm: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from consumer.cli.main import cli
+from consumer.cli.main import COMMANDS, cli
 
 
 def assert_command(arguments: Sequence[str]) -> None:
@@ -24,14 +24,15 @@ def assert_command(arguments: Sequence[str]) -> None:
 
 def lines(document: Path) -> Iterator[str]:
     """Each command line of its code blocks that are no SQL; one that goes on is one."""
-    for block in re.findall(r"^```\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL):
-        yield from block.replace("\\\n", " ").splitlines()
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL):
+        if not language:
+            yield from block.replace("\\\n", " ").splitlines()
 
 
 def of_program(line: str) -> list[str]:
     """The arguments that `integration-audit` gets in this line, wherever it is installed; none where it isn't run."""
     words = shlex.split(line, comments=True)
     for number, word in enumerate(words):
-        if word.rpartition("/")[2] == "integration-audit" and words[number + 1 : number + 2] and words[number + 1] in cli.commands:
+        if word.rpartition("/")[2] == "integration-audit" and words[number + 1 : number + 2] and words[number + 1] in COMMANDS:
             return words[number + 1 :]
     return []

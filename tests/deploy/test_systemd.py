@@ -10,11 +10,14 @@ import pytest
 
 from consumer.cli.wiring import STALLED
 from consumer.setting_values import parse_duration
+from consumer.settings import load_settings
 from tests.bed.needs import missing
+from tests.deploy.commands import lines, of_program
 from tests.deploy.variables import assert_accepted
 
 FOLDER = Path(__file__).parents[2] / "deploy/systemd"
 UNIT = FOLDER / "integration-audit.service"
+DOCUMENT = FOLDER.parents[1] / "docs/deploying.md"
 EXPOSURE = 1.1
 """Of 10: what `systemd-analyze security` may find at most. The network, which the worker is for, is the most of it."""
 
@@ -69,6 +72,22 @@ def test_variables_are_settings(directives: dict[str, list[str]], tmp_path: Path
     credentials = [Path("/credentials") / text.split(":")[0] for text in directives["LoadCredential"]]
     assert_accepted(ours, tmp_path, credentials)
     assert parse_duration(directives["TimeoutStopSec"][0]) > parse_duration(ours["AUDIT_SHUTDOWN_GRACE"])
+
+
+def test_commands_get_the_workers_settings(tmp_path: Path) -> None:
+    """By the line that the document shows: the unit's environment file is a settings file too."""
+    shown = [line for line in lines(DOCUMENT) if line.startswith("AUDIT_CONFIG_FILE=")]
+    assert {tuple(of_program(line)) for line in shown} >= {("check",), ("position", "show")}
+    (tmp_path / "url").write_text("postgresql://audit@db/audit\n")
+    stand_ins = {
+        "/etc/integration-audit/environment": FOLDER / "environment.example",
+        "/etc/integration-audit/database-url": tmp_path / "url",
+    }
+    for line in shown:
+        variables = dict(word.split("=", 1) for word in line.split() if word.startswith("AUDIT_"))
+        settings = load_settings({name: str(stand_ins[path]) for name, path in variables.items()})
+        assert settings.kafka_bootstrap_servers == "kafka:9092"
+        settings.require_database()
 
 
 def test_the_watchdog_is_more_patient_than_the_liveness_probe(directives: dict[str, list[str]]) -> None:

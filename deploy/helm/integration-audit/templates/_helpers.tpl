@@ -56,6 +56,36 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{/* What is mounted beside it, whichever pod it is; the argument is the chart's root and its "database". As JSON. */}}
+{{- define "audit.files" -}}
+{{- dict
+  "kafka" (dict "secret" .root.Values.kafka.security.secretName)
+  "database" (dict "secret" .database.secretName)
+  "registry" (dict "secret" .root.Values.registry.secretName)
+  "schemas" (dict "configMap" .root.Values.schemas.configMapName) | toJson }}
+{{- end }}
+
+{{- define "audit.mounts" }}
+{{- range $name, $source := . }}
+{{- range $kind, $from := $source }}
+{{- if $from }}
+- {name: {{ $name }}, mountPath: /etc/integration-audit/{{ $name }}, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "audit.volumes" }}
+{{- range $name, $source := . }}
+{{- range $kind, $from := $source }}
+{{- if $from }}
+- name: {{ $name }}
+  {{ $kind }}: {{ "{" }}{{ ternary "secretName" "name" (eq $kind "secret") }}: {{ $from | quote }}, defaultMode: 0440{{ "}" }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "audit.variables" }}
 {{- $kafka := .Values.kafka }}
 {{- $security := $kafka.security }}
