@@ -36,6 +36,10 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "KEDA, two topics, TLS and SASL": {**_KEDA, **_SASL, "kafka.topic": "a,b"},
     "tools": {**_SASL, "tools.enabled": True, "tools.passwordKey": "password"},
     "registry": {"registry.url": "https://registry", "registry.secretName": "r", "registry.username": "u", "registry.passwordKey": "p"},
+    "registry with a token": {
+        "registry.url": "https://registry:8081,https://other", "registry.secretName": "r", "registry.tokenKey": "token",
+        "registry.caKey": "ca.crt", "registry.certificateKey": "tls.crt", "registry.keyKey": "tls.key", "registry.keyPasswordKey": "p",
+    },
     "Prometheus' operator": {f"metrics.{name}.enabled": True for name in ("serviceMonitor", "prometheusRule", "dashboards")},
     "no metrics": {"metrics.service": False, "networkPolicy.metricsFrom": [{"podSelector": {}}]},
     "one worker, everything else": {
@@ -52,6 +56,8 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "a lag of 1 as work": ({"autoscaling.activationLagThreshold": 1}, "activationLagThreshold"),
     "more at least than at most": ({**_KEDA, "autoscaling.minReplicas": 5}, "autoscaling.minReplicas"),
     "a secret as a value": ({"settings": {"AUDIT_DATABASE_PASSWORD": "x"}}, "AUDIT_DATABASE_PASSWORD"),
+    "a token as a value": ({"settings": {"AUDIT_SCHEMA_REGISTRY_TOKEN": "x"}}, "AUDIT_SCHEMA_REGISTRY_TOKEN"),
+    "a token of no Secret": ({"registry.tokenKey": "token"}, "secretName"),
     "a setting that is a value already": ({"settings": {"AUDIT_KAFKA_TOPIC": "x"}}, "a value of its own"),
     "a key of no Secret": ({"kafka.security.caKey": "ca.crt"}, "secretName"),
     "an unknown value": ({"kafka.brokers": "x"}, "brokers"),

@@ -114,7 +114,15 @@ capabilities: {drop: [ALL]}
   "KAFKA_SECURITY_OAUTH_CLIENT_SECRET_FILE" $security.oauthClientSecretKey }}
 {{- if $key }}{{ $_ := set $texts $variable (printf "%s/%s" $folder $key) }}{{ end }}
 {{- end }}
-{{- with .Values.registry.passwordKey }}{{ $_ := set $texts "SCHEMA_REGISTRY_PASSWORD_FILE" (printf "/etc/integration-audit/registry/%s" .) }}{{ end }}
+{{- range $variable, $key := dict
+  "SCHEMA_REGISTRY_PASSWORD_FILE" .Values.registry.passwordKey
+  "SCHEMA_REGISTRY_TOKEN_FILE" .Values.registry.tokenKey
+  "SCHEMA_REGISTRY_CA_FILE" .Values.registry.caKey
+  "SCHEMA_REGISTRY_CERTIFICATE_FILE" .Values.registry.certificateKey
+  "SCHEMA_REGISTRY_KEY_FILE" .Values.registry.keyKey
+  "SCHEMA_REGISTRY_KEY_PASSWORD_FILE" .Values.registry.keyPasswordKey }}
+{{- if $key }}{{ $_ := set $texts $variable (printf "/etc/integration-audit/registry/%s" $key) }}{{ end }}
+{{- end }}
 {{- if .Values.schemas.configMapName }}{{ $_ := set $texts "SCHEMA_DIR" "/etc/integration-audit/schemas" }}{{ end }}
 {{- range $name, $text := $texts }}
 {{- if $text }}
