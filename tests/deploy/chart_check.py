@@ -41,6 +41,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         "registry.caKey": "ca.crt", "registry.certificateKey": "tls.crt", "registry.keyKey": "tls.key", "registry.keyPasswordKey": "p",
     },
     "Prometheus' operator": {f"metrics.{name}.enabled": True for name in ("serviceMonitor", "prometheusRule", "dashboards")},
+    "brokers of Strimzi": {"kafka.bootstrapServers": "SSL://a:9094,b:9094", "networkPolicy.kafka.ports": [9094]},
+    "brokers anywhere": {"kafka.bootstrapServers": "a:9098", "networkPolicy.enabled": False},
     "no metrics": {"metrics.service": False, "networkPolicy.metricsFrom": [{"podSelector": {}}]},
     "one worker, everything else": {
         "replicas": 1, "shutdownGraceSeconds": 60, "port": 9000, "image.digest": "sha256:" + "0" * 64, "database.passwordKey": "password",
@@ -61,6 +63,8 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "a setting that is a value already": ({"settings": {"AUDIT_KAFKA_TOPIC": "x"}}, "a value of its own"),
     "a key of no Secret": ({"kafka.security.caKey": "ca.crt"}, "secretName"),
     "an unknown value": ({"kafka.brokers": "x"}, "brokers"),
+    "brokers that nobody can reach": ({"kafka.bootstrapServers": "a:9092, b:9096"}, "has port 9096.*networkPolicy.kafka.ports"),
+    "a registry that nobody can reach": ({"registry.url": "http://registry:8443/apis"}, "registry.url has port 8443.*http.ports"),
     "a monitor of nothing": ({"metrics.service": False, "metrics.serviceMonitor.enabled": True}, "needs metrics.service"),
 }
 

@@ -56,6 +56,15 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{/* Fails where an address has a port that the network policy lets nobody reach: a cut connection tells no worker why. */}}
+{{- define "audit.letThrough" -}}
+{{- $authority := regexReplaceAll "^[A-Za-z_]+://([^/?#]*).*$" (trim .address) "${1}" }}
+{{- $port := regexFind ":[0-9]+$" $authority | trimPrefix ":" | default .otherwise }}
+{{- if not (has $port (toStrings .ports)) }}
+{{- fail (printf "%s has port %s, which is not among networkPolicy.%s.ports (%s): add it there" .what $port .way (join ", " .ports)) }}
+{{- end }}
+{{- end }}
+
 {{/* What is mounted beside it, whichever pod it is; the argument is the chart's root and its "database". As JSON. */}}
 {{- define "audit.files" -}}
 {{- dict
