@@ -40,7 +40,10 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         "registry.url": "https://registry:8081,https://other", "registry.secretName": "r", "registry.tokenKey": "token",
         "registry.caKey": "ca.crt", "registry.certificateKey": "tls.crt", "registry.keyKey": "tls.key", "registry.keyPasswordKey": "p",
     },
-    "Prometheus' operator": {f"metrics.{name}.enabled": True for name in ("serviceMonitor", "prometheusRule", "dashboards")},
+    "Prometheus' operator": {
+        **{f"metrics.{name}.enabled": True for name in ("serviceMonitor", "prometheusRule", "dashboards")},
+        "metrics.prometheusRule.runbookUrl": "https://wiki/runbook",
+    },
     "brokers of Strimzi": {"kafka.bootstrapServers": "SSL://a:9094,b:9094", "networkPolicy.kafka.ports": [9094]},
     "brokers anywhere": {"kafka.bootstrapServers": "a:9098", "networkPolicy.enabled": False},
     "no metrics": {"metrics.service": False, "networkPolicy.metricsFrom": [{"podSelector": {}}]},
@@ -65,6 +68,8 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "an unknown value": ({"kafka.brokers": "x"}, "brokers"),
     "brokers that nobody can reach": ({"kafka.bootstrapServers": "a:9092, b:9096"}, "has port 9096.*networkPolicy.kafka.ports"),
     "a registry that nobody can reach": ({"registry.url": "http://registry:8443/apis"}, "registry.url has port 8443.*http.ports"),
+    "alerts that link nowhere": ({"metrics.prometheusRule.enabled": True}, "runbookUrl: say where"),
+    "alerts that link to no page": ({"metrics.prometheusRule.runbookUrl": "docs/runbook.md"}, "runbookUrl"),
     "a monitor of nothing": ({"metrics.service": False, "metrics.serviceMonitor.enabled": True}, "needs metrics.service"),
 }
 
@@ -92,7 +97,7 @@ def check(helm: Path) -> None:
         with pytest.raises(chart.ChartError, match=reason):
             chart.template(helm, values)
         print(f"{name}: refused")
-    rendered = read(chart.template(helm, {**VARIANTS["Prometheus' operator"], "metrics.prometheusRule.runbookUrl": "https://wiki/runbook"}))
+    rendered = read(chart.template(helm, VARIANTS["Prometheus' operator"]))
     rules = yaml.safe_load(watching.RULES.read_text().replace("docs/runbook.md", "https://wiki/runbook"))
     assert only(rendered, "PrometheusRule")["spec"] == rules
     assert watching.dashboard() in [json.loads(text) for each in of_kind(rendered, "ConfigMap") for text in each["data"].values()]
