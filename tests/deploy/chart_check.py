@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from tests.deploy import chart, watching
-from tests.deploy.manifests import assert_sound, assert_valid, named, of_kind, only, read, versions
+from tests.deploy.commands import assert_command
+from tests.deploy.manifests import assert_sound, assert_valid, named, of_kind, only, pods, read, variables, versions, workers
 
 HELM = "v3.22.0"
 _TLS = {"kafka.security.protocol": "SSL", "kafka.security.secretName": "kafka", "kafka.security.caKey": "ca.crt"}
@@ -34,6 +35,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "OAuth": _OAUTH,
     "KEDA": _KEDA,
     "KEDA, two topics, TLS and SASL": {**_KEDA, **_SASL, "kafka.topic": "a,b"},
+    "retention": {"retention.enabled": True, "settings": {"AUDIT_RETENTION": "5 years"}},
     "tools": {**_SASL, "tools.enabled": True, "tools.passwordKey": "password"},
     "registry": {"registry.url": "https://registry", "registry.secretName": "r", "registry.username": "u", "registry.passwordKey": "p"},
     "registry with a token": {
@@ -70,6 +72,7 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "a registry that nobody can reach": ({"registry.url": "http://registry:8443/apis"}, "registry.url has port 8443.*http.ports"),
     "alerts that link nowhere": ({"metrics.prometheusRule.enabled": True}, "runbookUrl: say where"),
     "alerts that link to no page": ({"metrics.prometheusRule.runbookUrl": "docs/runbook.md"}, "runbookUrl"),
+    "a retention that nobody has chosen": ({"retention.enabled": True}, "AUDIT_RETENTION how far back"),
     "a monitor of nothing": ({"metrics.service": False, "metrics.serviceMonitor.enabled": True}, "needs metrics.service"),
 }
 
@@ -102,7 +105,20 @@ def check(helm: Path) -> None:
     assert only(rendered, "PrometheusRule")["spec"] == rules
     assert watching.dashboard() in [json.loads(text) for each in of_kind(rendered, "ConfigMap") for text in each["data"].values()]
     assert len(of_kind(rendered, "ServiceMonitor")) == 1
+    assert_retention(read(chart.template(helm, VARIANTS["retention"])))
     assert_tools(read(chart.template(helm, VARIANTS["tools"])))
+
+
+def assert_retention(manifests: list[dict[str, Any]]) -> None:
+    """With the workers' own retention, rights of its own, and a command that the program takes; one run at a time."""
+    job = only(manifests, "CronJob")["spec"]
+    (pod,) = pods([only(manifests, "CronJob")])
+    (container,) = pod["containers"]
+    assert variables(pod)["AUDIT_RETENTION"] == variables(workers(manifests)["spec"]["template"]["spec"])["AUDIT_RETENTION"] == "5 years"
+    assert pod["volumes"][0]["secret"]["secretName"] == "integration-audit-retention"
+    assert job["concurrencyPolicy"] == "Forbid"
+    assert container["args"][:3] == ["retention", "apply", "--yes"]
+    assert_command(container["args"])
 
 
 def assert_tools(manifests: list[dict[str, Any]]) -> None:

@@ -69,8 +69,9 @@ def workers(manifests: Iterable[Manifest]) -> Manifest:
 def pods(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
     """The pods' specs: of the workers, of the migration, and of what is asked for beside them."""
     for each in manifests:
-        if each["kind"] in ("Deployment", "Job"):
-            yield each["spec"]["template"]["spec"]
+        spec = each["spec"]["jobTemplate"]["spec"] if each["kind"] == "CronJob" else each.get("spec", {})
+        if each["kind"] in ("Deployment", "Job", "CronJob"):
+            yield spec["template"]["spec"]
 
 
 def variables(pod: Manifest) -> dict[str, str]:

@@ -203,7 +203,7 @@ def test_people_read_the_log_without_the_workers_rights(
     assert len((tmp_path / "export/audit-log-001.csv").read_text().splitlines()) == 21
     with psycopg.connect(installed("cli")) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("DELETE FROM audit.audit_log")
-    done = place.command("retention", "apply", AUDIT_DATABASE_URL=installed("migrate"))
+    done = place.command("retention", "apply", "--yes", AUDIT_DATABASE_URL=installed("migrate"))
     assert done.returncode == 0, done.stderr
 
 
