@@ -48,6 +48,13 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     },
     "brokers of Strimzi": {"kafka.bootstrapServers": "SSL://a:9094,b:9094", "networkPolicy.kafka.ports": [9094]},
     "brokers anywhere": {"kafka.bootstrapServers": "a:9098", "networkPolicy.enabled": False},
+    "traces": {
+        "extraEnv": [
+            {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"},
+            {"name": "OTEL_EXPORTER_OTLP_HEADERS", "valueFrom": {"secretKeyRef": {"name": "otel", "key": "headers"}}},
+        ],
+        "networkPolicy.extraEgress": [{"ports": [{"port": 4318, "protocol": "TCP"}]}],
+    },
     "no metrics": {"metrics.service": False, "networkPolicy.metricsFrom": [{"podSelector": {}}]},
     "one worker, everything else": {
         "replicas": 1, "shutdownGraceSeconds": 60, "port": 9000, "image.digest": "sha256:" + "0" * 64, "database.passwordKey": "password",
@@ -73,6 +80,7 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "alerts that link nowhere": ({"metrics.prometheusRule.enabled": True}, "runbookUrl: say where"),
     "alerts that link to no page": ({"metrics.prometheusRule.runbookUrl": "docs/runbook.md"}, "runbookUrl"),
     "a retention that nobody has chosen": ({"retention.enabled": True}, "AUDIT_RETENTION how far back"),
+    "a setting past the settings": ({"extraEnv": [{"name": "AUDIT_DATABASE_PASSWORD", "value": "x"}]}, "extraEnv"),
     "a monitor of nothing": ({"metrics.service": False, "metrics.serviceMonitor.enabled": True}, "needs metrics.service"),
 }
 
@@ -105,6 +113,9 @@ def check(helm: Path) -> None:
     assert only(rendered, "PrometheusRule")["spec"] == rules
     assert watching.dashboard() in [json.loads(text) for each in of_kind(rendered, "ConfigMap") for text in each["data"].values()]
     assert len(of_kind(rendered, "ServiceMonitor")) == 1
+    traced = read(chart.template(helm, VARIANTS["traces"]))
+    assert only(traced, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"][-2:] == VARIANTS["traces"]["extraEnv"]
+    assert only(traced, "NetworkPolicy")["spec"]["egress"][-1:] == VARIANTS["traces"]["networkPolicy.extraEgress"]
     assert_retention(read(chart.template(helm, VARIANTS["retention"])))
     assert_tools(read(chart.template(helm, VARIANTS["tools"])))
 
