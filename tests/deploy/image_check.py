@@ -5,6 +5,7 @@ drain. Exit code 1 with the reason when anything is wrong.
 """
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,7 @@ def inspect(podman: Podman) -> None:
 def locked() -> dict[str, str]:
     """The libraries of requirements/run.txt that this platform takes."""
     pins = [line.rstrip(" \\") for line in (ROOT / "requirements/run.txt").read_text().splitlines() if "==" in line]
-    return dict(pin.split(" ;")[0].split("==") for pin in pins if "win32" not in pin)  # type: ignore[misc]
+    return dict(pin.split(" ;")[0].split("==") for pin in pins if not re.search("sys_platform == '(?!linux)", pin))  # type: ignore[misc]
 
 
 def inside(podman: Podman, *command: str) -> str:
