@@ -80,7 +80,7 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "alerts that link nowhere": ({"metrics.prometheusRule.enabled": True}, "runbookUrl: say where"),
     "alerts that link to no page": ({"metrics.prometheusRule.runbookUrl": "docs/runbook.md"}, "runbookUrl"),
     "a retention that nobody has chosen": ({"retention.enabled": True}, "AUDIT_RETENTION how far back"),
-    "a setting past the settings": ({"extraEnv": [{"name": "AUDIT_DATABASE_PASSWORD", "value": "x"}]}, "extraEnv"),
+    "a setting past the settings": ({"extraEnv": [{"name": "AUDIT_DATABASE_PASSWORD", "value": "x"}]}, "extraEnv/0/name"),
     "a monitor of nothing": ({"metrics.service": False, "metrics.serviceMonitor.enabled": True}, "needs metrics.service"),
 }
 
