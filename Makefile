@@ -113,6 +113,8 @@ lock: $(VENV)/dev.stamp ## Make the locked requirements anew (needs uv).
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/bench.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/run.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra parquet --extra otel --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/run-extras.txt
 	uv pip compile requirements/image.in --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -c requirements/dev.txt -o requirements/image.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group fuzz --extra demo --generate-hashes \

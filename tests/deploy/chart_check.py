@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from tests.deploy import chart, watching
-from tests.deploy.manifests import assert_sound, assert_valid, of_kind, only, read, versions
+from tests.deploy.commands import assert_command
+from tests.deploy.manifests import assert_sound, assert_valid, named, of_kind, only, pods, read, variables, versions, workers
 
 HELM = "v3.22.0"
 _TLS = {"kafka.security.protocol": "SSL", "kafka.security.secretName": "kafka", "kafka.security.caKey": "ca.crt"}
@@ -34,8 +35,26 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "OAuth": _OAUTH,
     "KEDA": _KEDA,
     "KEDA, two topics, TLS and SASL": {**_KEDA, **_SASL, "kafka.topic": "a,b"},
+    "retention": {"retention.enabled": True, "settings": {"AUDIT_RETENTION": "5 years"}},
+    "tools": {**_SASL, "tools.enabled": True, "tools.passwordKey": "password"},
     "registry": {"registry.url": "https://registry", "registry.secretName": "r", "registry.username": "u", "registry.passwordKey": "p"},
-    "Prometheus' operator": {f"metrics.{name}.enabled": True for name in ("serviceMonitor", "prometheusRule", "dashboards")},
+    "registry with a token": {
+        "registry.url": "https://registry:8081,https://other", "registry.secretName": "r", "registry.tokenKey": "token",
+        "registry.caKey": "ca.crt", "registry.certificateKey": "tls.crt", "registry.keyKey": "tls.key", "registry.keyPasswordKey": "p",
+    },
+    "Prometheus' operator": {
+        **{f"metrics.{name}.enabled": True for name in ("serviceMonitor", "prometheusRule", "dashboards")},
+        "metrics.prometheusRule.runbookUrl": "https://wiki/runbook",
+    },
+    "brokers of Strimzi": {"kafka.bootstrapServers": "SSL://a:9094,b:9094", "networkPolicy.kafka.ports": [9094]},
+    "brokers anywhere": {"kafka.bootstrapServers": "a:9098", "networkPolicy.enabled": False},
+    "traces": {
+        "extraEnv": [
+            {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"},
+            {"name": "OTEL_EXPORTER_OTLP_HEADERS", "valueFrom": {"secretKeyRef": {"name": "otel", "key": "headers"}}},
+        ],
+        "networkPolicy.extraEgress": [{"ports": [{"port": 4318, "protocol": "TCP"}]}],
+    },
     "no metrics": {"metrics.service": False, "networkPolicy.metricsFrom": [{"podSelector": {}}]},
     "one worker, everything else": {
         "replicas": 1, "shutdownGraceSeconds": 60, "port": 9000, "image.digest": "sha256:" + "0" * 64, "database.passwordKey": "password",
@@ -51,9 +70,17 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "a lag of 1 as work": ({"autoscaling.activationLagThreshold": 1}, "activationLagThreshold"),
     "more at least than at most": ({**_KEDA, "autoscaling.minReplicas": 5}, "autoscaling.minReplicas"),
     "a secret as a value": ({"settings": {"AUDIT_DATABASE_PASSWORD": "x"}}, "AUDIT_DATABASE_PASSWORD"),
+    "a token as a value": ({"settings": {"AUDIT_SCHEMA_REGISTRY_TOKEN": "x"}}, "AUDIT_SCHEMA_REGISTRY_TOKEN"),
+    "a token of no Secret": ({"registry.tokenKey": "token"}, "secretName"),
     "a setting that is a value already": ({"settings": {"AUDIT_KAFKA_TOPIC": "x"}}, "a value of its own"),
     "a key of no Secret": ({"kafka.security.caKey": "ca.crt"}, "secretName"),
     "an unknown value": ({"kafka.brokers": "x"}, "brokers"),
+    "brokers that nobody can reach": ({"kafka.bootstrapServers": "a:9092, b:9096"}, "has port 9096.*networkPolicy.kafka.ports"),
+    "a registry that nobody can reach": ({"registry.url": "http://registry:8443/apis"}, "registry.url has port 8443.*http.ports"),
+    "alerts that link nowhere": ({"metrics.prometheusRule.enabled": True}, "runbookUrl: say where"),
+    "alerts that link to no page": ({"metrics.prometheusRule.runbookUrl": "docs/runbook.md"}, "runbookUrl"),
+    "a retention that nobody has chosen": ({"retention.enabled": True}, "AUDIT_RETENTION how far back"),
+    "a setting past the settings": ({"extraEnv": [{"name": "AUDIT_DATABASE_PASSWORD", "value": "x"}]}, "extraEnv/0/name"),
     "a monitor of nothing": ({"metrics.service": False, "metrics.serviceMonitor.enabled": True}, "needs metrics.service"),
 }
 
@@ -81,11 +108,39 @@ def check(helm: Path) -> None:
         with pytest.raises(chart.ChartError, match=reason):
             chart.template(helm, values)
         print(f"{name}: refused")
-    rendered = read(chart.template(helm, {**VARIANTS["Prometheus' operator"], "metrics.prometheusRule.runbookUrl": "https://wiki/runbook"}))
+    rendered = read(chart.template(helm, VARIANTS["Prometheus' operator"]))
     rules = yaml.safe_load(watching.RULES.read_text().replace("docs/runbook.md", "https://wiki/runbook"))
     assert only(rendered, "PrometheusRule")["spec"] == rules
     assert watching.dashboard() in [json.loads(text) for each in of_kind(rendered, "ConfigMap") for text in each["data"].values()]
     assert len(of_kind(rendered, "ServiceMonitor")) == 1
+    traced = read(chart.template(helm, VARIANTS["traces"]))
+    assert only(traced, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"][-2:] == VARIANTS["traces"]["extraEnv"]
+    assert only(traced, "NetworkPolicy")["spec"]["egress"][-1:] == VARIANTS["traces"]["networkPolicy.extraEgress"]
+    assert_retention(read(chart.template(helm, VARIANTS["retention"])))
+    assert_tools(read(chart.template(helm, VARIANTS["tools"])))
+
+
+def assert_retention(manifests: list[dict[str, Any]]) -> None:
+    """With the workers' own retention, rights of its own, and a command that the program takes; one run at a time."""
+    job = only(manifests, "CronJob")["spec"]
+    (pod,) = pods([only(manifests, "CronJob")])
+    (container,) = pod["containers"]
+    assert variables(pod)["AUDIT_RETENTION"] == variables(workers(manifests)["spec"]["template"]["spec"])["AUDIT_RETENTION"] == "5 years"
+    assert pod["volumes"][0]["secret"]["secretName"] == "integration-audit-retention"
+    assert job["concurrencyPolicy"] == "Forbid"
+    assert container["args"][:3] == ["retention", "apply", "--yes"]
+    assert_command(container["args"])
+
+
+def assert_tools(manifests: list[dict[str, Any]]) -> None:
+    """Nobody is there unasked; a place to export to; rights of its own; and no Service sends anything there."""
+    tools, service = named(manifests, "integration-audit-tools"), only(manifests, "Service")
+    pod = tools["spec"]["template"]["spec"]
+    assert tools["spec"]["replicas"] == 0
+    assert {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"] if not mount.get("readOnly")} == {"/export", "/tmp"}  # noqa: S108 - in the container
+    secrets = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    assert secrets == {"integration-audit-operator", "kafka"}
+    assert not service["spec"]["selector"].items() <= tools["spec"]["template"]["metadata"]["labels"].items()
 
 
 def expected(helm: Path) -> dict[str, str]:

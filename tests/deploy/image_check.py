@@ -5,6 +5,7 @@ drain. Exit code 1 with the reason when anything is wrong.
 """
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -35,11 +36,24 @@ def build(podman: Podman) -> None:
     subprocess.run([str(Path(sys.executable).with_name("hadolint")), str(ROOT / "deploy/Dockerfile")], check=True, timeout=60)
     print("hadolint: clean")
     print("base:", podman.provide_base())
+    _build(podman, IMAGE)
+
+
+def _build(podman: Podman, name: str, *arguments: str) -> None:
     mirror = ("--secret", "id=pip,src=/etc/pip.conf") if Path("/etc/pip.conf").is_file() else ()
     # The format of Docker: the one of OCI knows no health check.
-    podman.run(
-        "build", "--network", "host", "--format", "docker", "--pull=never", *mirror, "-f", "deploy/Dockerfile", "-t", IMAGE, str(ROOT)
-    )
+    how = ("--network", "host", "--format", "docker", "--pull=never", *mirror, *arguments)
+    podman.run("build", *how, "-f", "deploy/Dockerfile", "-t", name, str(ROOT))
+
+
+def build_with_extras(podman: Podman) -> None:
+    """The other locked image: with traces and Parquet, which the worker's own lacks."""
+    _build(podman, f"{IMAGE}-extras", "--build-arg", "REQUIREMENTS=run-extras")
+    extras = "import pyarrow.parquet, opentelemetry.exporter.otlp.proto.http"
+    podman.run("run", "--rm", *LOCKED_DOWN, "--entrypoint", "python3", f"{IMAGE}-extras", "-c", extras)
+    assert podman.run("run", "--rm", *LOCKED_DOWN, "--entrypoint", "python3", IMAGE, "-c", "import pyarrow", check=False).returncode
+    (image,) = json.loads(podman.run("image", "inspect", f"{IMAGE}-extras").stdout)
+    print(f"image with extras: {image['Size'] / 1e6:.0f} MB; traces and Parquet are there")
 
 
 def inspect(podman: Podman) -> None:
@@ -63,7 +77,7 @@ def inspect(podman: Podman) -> None:
 def locked() -> dict[str, str]:
     """The libraries of requirements/run.txt that this platform takes."""
     pins = [line.rstrip(" \\") for line in (ROOT / "requirements/run.txt").read_text().splitlines() if "==" in line]
-    return dict(pin.split(" ;")[0].split("==") for pin in pins if "win32" not in pin)  # type: ignore[misc]
+    return dict(pin.split(" ;")[0].split("==") for pin in pins if not re.search("sys_platform == '(?!linux)", pin))  # type: ignore[misc]
 
 
 def inside(podman: Podman, *command: str) -> str:
@@ -152,6 +166,7 @@ def main() -> None:
     podman = Podman()
     build(podman)
     inspect(podman)
+    build_with_extras(podman)
     with tempfile.TemporaryDirectory() as folder, running_postgres(18) as postgres:
         Path(folder).chmod(0o755)
         kafka = KafkaBroker(Path(folder))

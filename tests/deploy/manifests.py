@@ -50,17 +50,34 @@ def only(manifests: Iterable[Manifest], kind: str) -> Manifest:
     return found
 
 
+def named(manifests: Iterable[Manifest], name: str) -> Manifest:
+    """The one of this name."""
+    (found,) = (each for each in manifests if each["metadata"]["name"] == name)
+    return found
+
+
+def workers(manifests: Iterable[Manifest]) -> Manifest:
+    """The Deployment of the workers."""
+    (found,) = (
+        each
+        for each in of_kind(manifests, "Deployment")
+        if each["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "worker"
+    )
+    return found
+
+
 def pods(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
-    """The pods' specs: of the workers and of the migration."""
+    """The pods' specs: of the workers, of the migration, and of what is asked for beside them."""
     for each in manifests:
-        if each["kind"] in ("Deployment", "Job"):
-            yield each["spec"]["template"]["spec"]
+        spec = each["spec"]["jobTemplate"]["spec"] if each["kind"] == "CronJob" else each.get("spec", {})
+        if each["kind"] in ("Deployment", "Job", "CronJob"):
+            yield spec["template"]["spec"]
 
 
 def variables(pod: Manifest) -> dict[str, str]:
-    """The environment of a pod's one container."""
+    """The settings in the environment of a pod's one container."""
     (container,) = pod["containers"]
-    return {each["name"]: each["value"] for each in container["env"]}
+    return {each["name"]: each["value"] for each in container["env"] if each["name"].startswith("AUDIT_")}
 
 
 def assert_sound(manifests: list[dict[str, Any]], folder: Path, *, most: int) -> None:
@@ -70,7 +87,7 @@ def assert_sound(manifests: list[dict[str, Any]], folder: Path, *, most: int) ->
         mounts = [Path(mount["mountPath"]) for mount in pod["containers"][0]["volumeMounts"]]
         assert_accepted(variables(pod), folder, mounts)
         assert {volume["name"] for volume in pod["volumes"]} == {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
-    deployment = only(manifests, "Deployment")["spec"]
+    deployment = workers(manifests)["spec"]
     pod = deployment["template"]["spec"]
     _assert_probes(pod)
     grace = parse_duration(variables(pod)["AUDIT_SHUTDOWN_GRACE"]).total_seconds()
@@ -105,7 +122,7 @@ def _assert_probes(pod: Manifest) -> None:
 
 def assert_scale(manifests: Iterable[Manifest], most: int) -> None:
     """Never more workers than partitions, and the phantom lag of 1 wakes nobody."""
-    replicas = only(manifests, "Deployment")["spec"].get("replicas")
+    replicas = workers(manifests)["spec"].get("replicas")
     scaled = of_kind(manifests, "ScaledObject")
     assert (replicas is None) == bool(scaled), "two would set the number of workers, or nobody"
     assert replicas is None or replicas <= most
@@ -116,7 +133,7 @@ def assert_scale(manifests: Iterable[Manifest], most: int) -> None:
 
 def _assert_selected(manifests: Iterable[Manifest], labels: Mapping[str, str]) -> None:
     """Everything that selects pods selects the workers."""
-    selectors = [only(manifests, "Deployment")["spec"]["selector"]["matchLabels"]]
+    selectors = [workers(manifests)["spec"]["selector"]["matchLabels"]]
     selectors += [each["spec"]["selector"] for each in of_kind(manifests, "Service")]
     selectors += [each["spec"]["selector"]["matchLabels"] for each in of_kind(manifests, "PodDisruptionBudget")]
     selectors += [each["spec"]["podSelector"]["matchLabels"] for each in of_kind(manifests, "NetworkPolicy")]

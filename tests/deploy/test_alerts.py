@@ -5,13 +5,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import yaml
 
-from consumer.cli.main import cli
 from tests.bed.prometheus import promtool
 from tests.deploy import chart, watching
+from tests.deploy.commands import assert_command
 
 CONSUMER = watching.ROOT / "consumer"
 DEPLOYING = watching.ROOT / "docs/deploying.md"
@@ -82,14 +81,7 @@ def test_what_the_runbook_names_is_there() -> None:
 @pytest.mark.parametrize("arguments", watching.commands(), ids=" ".join)
 def test_the_runbooks_commands_are_commands(arguments: list[str]) -> None:
     """With options that are there, and values that they take."""
-    command: click.Command = cli
-    words = list(arguments)
-    while isinstance(command, click.Group):
-        found = command.get_command(click.Context(command), words.pop(0))
-        assert found is not None
-        command = found
-    with command.make_context(command.name, words):
-        pass
+    assert_command(arguments)
 
 
 def test_the_chart_has_the_same_rules_and_dashboard() -> None:

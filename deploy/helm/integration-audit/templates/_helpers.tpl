@@ -56,6 +56,45 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{/* Fails where an address has a port that the network policy lets nobody reach: a cut connection tells no worker why. */}}
+{{- define "audit.letThrough" -}}
+{{- $authority := regexReplaceAll "^[A-Za-z_]+://([^/?#]*).*$" (trim .address) "${1}" }}
+{{- $port := regexFind ":[0-9]+$" $authority | trimPrefix ":" | default .otherwise }}
+{{- if not (has $port (toStrings .ports)) }}
+{{- fail (printf "%s has port %s, which is not among networkPolicy.%s.ports (%s): add it there" .what $port .way (join ", " .ports)) }}
+{{- end }}
+{{- end }}
+
+{{/* What is mounted beside it, whichever pod it is; the argument is the chart's root and its "database". As JSON. */}}
+{{- define "audit.files" -}}
+{{- dict
+  "kafka" (dict "secret" .root.Values.kafka.security.secretName)
+  "database" (dict "secret" .database.secretName)
+  "registry" (dict "secret" .root.Values.registry.secretName)
+  "schemas" (dict "configMap" .root.Values.schemas.configMapName) | toJson }}
+{{- end }}
+
+{{- define "audit.mounts" }}
+{{- range $name, $source := . }}
+{{- range $kind, $from := $source }}
+{{- if $from }}
+- {name: {{ $name }}, mountPath: /etc/integration-audit/{{ $name }}, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "audit.volumes" }}
+{{- range $name, $source := . }}
+{{- range $kind, $from := $source }}
+{{- if $from }}
+- name: {{ $name }}
+  {{ $kind }}: {{ "{" }}{{ ternary "secretName" "name" (eq $kind "secret") }}: {{ $from | quote }}, defaultMode: 0440{{ "}" }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "audit.variables" }}
 {{- $kafka := .Values.kafka }}
 {{- $security := $kafka.security }}
@@ -84,7 +123,15 @@ capabilities: {drop: [ALL]}
   "KAFKA_SECURITY_OAUTH_CLIENT_SECRET_FILE" $security.oauthClientSecretKey }}
 {{- if $key }}{{ $_ := set $texts $variable (printf "%s/%s" $folder $key) }}{{ end }}
 {{- end }}
-{{- with .Values.registry.passwordKey }}{{ $_ := set $texts "SCHEMA_REGISTRY_PASSWORD_FILE" (printf "/etc/integration-audit/registry/%s" .) }}{{ end }}
+{{- range $variable, $key := dict
+  "SCHEMA_REGISTRY_PASSWORD_FILE" .Values.registry.passwordKey
+  "SCHEMA_REGISTRY_TOKEN_FILE" .Values.registry.tokenKey
+  "SCHEMA_REGISTRY_CA_FILE" .Values.registry.caKey
+  "SCHEMA_REGISTRY_CERTIFICATE_FILE" .Values.registry.certificateKey
+  "SCHEMA_REGISTRY_KEY_FILE" .Values.registry.keyKey
+  "SCHEMA_REGISTRY_KEY_PASSWORD_FILE" .Values.registry.keyPasswordKey }}
+{{- if $key }}{{ $_ := set $texts $variable (printf "/etc/integration-audit/registry/%s" $key) }}{{ end }}
+{{- end }}
 {{- if .Values.schemas.configMapName }}{{ $_ := set $texts "SCHEMA_DIR" "/etc/integration-audit/schemas" }}{{ end }}
 {{- range $name, $text := $texts }}
 {{- if $text }}
