@@ -107,7 +107,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow as arrow  # noqa: ICN001, PLC0415 - an extra; a word and no letters
         from pyarrow import parquet  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise MissingExtraError("Parquet needs its extra: pip install '.[parquet]' in a checkout") from error
+        raise MissingExtraError("Parquet needs its extra; from the checkout: pip install '.[parquet]'") from error
     return arrow, parquet
 
 

@@ -170,7 +170,7 @@ def test_other_formats(library: Library, tmp_path: Path) -> None:
 def test_without_its_extra_parquet_says_so(library18: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is begun."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert ".[parquet]" in exported(library18, "--output", str(tmp_path), "--format", "parquet", code=2)
+    assert "pip install '.[parquet]'" in exported(library18, "--output", str(tmp_path), "--format", "parquet", code=2)
     assert history(library18) == []
 
 
