@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +15,6 @@ import structlog
 from consumer.cli import main as entry
 from consumer.cli.exit_codes import CommandError, ExitCode
 from consumer.cli.last_words import LastWords
-from consumer.cli.stopping import like_ctrl_c
 from consumer.cli.wiring import observation, worker_parts
 from consumer.core.actions import ACTIONS
 from consumer.settings import SettingsError, load_settings
@@ -155,37 +153,6 @@ def test_how_a_command_ends(
     err = capsys.readouterr().err
     assert text in err
     assert "Traceback" not in err
-
-
-@pytest.mark.parametrize(("name", "handler"), [("export", signal.default_int_handler), ("run", signal.SIG_DFL)])
-def test_a_stop_from_outside_is_as_ctrl_c(monkeypatch: pytest.MonkeyPatch, name: str, handler: object) -> None:
-    """For every command but `run`, which has a way of its own; afterwards the signals are what they were."""
-    found: list[object] = []
-    command = click.Command(name, callback=lambda: found.extend(map(signal.getsignal, (signal.SIGTERM, signal.SIGHUP))))
-    monkeypatch.setattr(entry, "import_module", lambda _: SimpleNamespace(command=command))
-    monkeypatch.setattr(sys, "argv", ["integration-audit", name])
-    before = [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGTERM, signal.SIGHUP)]
-    try:
-        with pytest.raises(SystemExit):
-            entry.main()
-        assert found == [handler, handler]
-        assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)] == [signal.SIG_DFL, signal.SIG_DFL]
-    finally:
-        for each, previous in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
-            signal.signal(each, previous)
-
-
-def test_a_command_under_nohup_outlives_its_terminal() -> None:
-    """Who has SIGHUP ignored means it."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with like_ctrl_c():
-            signal.raise_signal(signal.SIGHUP)
-            with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGTERM)
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_unexpected_error_shows_its_type_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
