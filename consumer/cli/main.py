@@ -11,9 +11,9 @@ import click
 
 from consumer import __version__
 from consumer.cli.exit_codes import CommandError, ExitCode
+from consumer.cli.interruption import like_ctrl_c
 from consumer.cli.last_words import LastWords
 from consumer.cli.pipes import forget_stdout, reader_is_gone
-from consumer.cli.stopping import like_ctrl_c
 from consumer.settings import SettingsError
 
 COMMANDS = {

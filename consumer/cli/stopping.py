@@ -12,8 +12,6 @@ import structlog
 from consumer.cli.exit_codes import ExitCode
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
 SAY_WAIT = 1.0
 """Seconds that the last line may take: it may be stderr that hangs."""
 
@@ -68,19 +66,3 @@ def graceful_stop(stop: Callable[[], None], watchdog: Watchdog) -> Iterator[None
     finally:
         for each, previous in before.items():
             signal.signal(each, previous)
-
-
-@contextmanager
-def like_ctrl_c() -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a terminal that is closed, raise KeyboardInterrupt as SIGINT does. Restores the handlers.
-
-    What is ignored stays so: `nohup` means it.
-    """
-    asked = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
-    for each in asked:
-        signal.signal(each, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for each in asked:
-            signal.signal(each, signal.SIG_DFL)

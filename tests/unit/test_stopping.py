@@ -8,7 +8,7 @@ import click
 import pytest
 
 from consumer.cli import main as entry
-from consumer.cli.stopping import like_ctrl_c
+from consumer.cli.interruption import like_ctrl_c
 
 
 @pytest.mark.parametrize(("name", "handler"), [("export", signal.default_int_handler), ("run", signal.SIG_DFL)])
