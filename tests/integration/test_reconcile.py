@@ -593,7 +593,7 @@ class TestMeanwhile:
         schemas = schema_folder(tmp_path, evolved_schema())
         retry = place.command("quarantine", "retry", "--all", "--yes", AUDIT_SCHEMA_DIR=schemas)
         assert retry.returncode == 0, retry.stderr
-        removal = place.command("retention", "apply", "--yes", AUDIT_RETENTION="400 days")
+        removal = place.command("retention", "apply", "--yes", "--shorten", AUDIT_RETENTION="400 days")
         assert removal.returncode == 0, removal.stderr
         assert place.value("SELECT count(*) FROM audit.audit_log") == 30
         settings = {**place.environment, "AUDIT_SCHEMA_DIR": schemas}
