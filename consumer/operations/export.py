@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import tzinfo
@@ -215,12 +215,12 @@ def atomic(path: Path, *, force: bool) -> Iterator[Path]:
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
     """A file beside the path that is gone afterwards, unless it was renamed; only its owner may read it, as the export then."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(descriptor)
-    try:
-        yield Path(name)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    try:  # around its making too: an interruption may come before anybody was told of it, which is why mkstemp does not do
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        yield partial
     finally:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def digest(path: Path) -> str:
