@@ -49,6 +49,11 @@ def _settings() -> Settings:
     return load_settings({"AUDIT_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "AUDIT_DATABASE_URL": "postgresql://127.0.0.1:1/none"})
 
 
+@pytest.fixture(autouse=True)
+def _nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "tell_retention", lambda *_: None)
+
+
 def wait_for_schema(settings: Settings, stopped: threading.Event, ear: Ear) -> bool:
     """As `run` does."""
     return run.wait_for_schema(settings, stopped, cast("WorkerObserver", ear))
