@@ -84,12 +84,22 @@ def current_revision(connection: Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
+def _require_utf8(connection: Connection) -> None:
+    """The log holds any text; a database of another encoding would refuse some of it, or give it back as bytes (SQL_ASCII)."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"the database's encoding is {encoding}, and must be UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
 def _engine(database_url: str, password: str | None) -> Engine:
     from sqlalchemy import create_engine  # noqa: PLC0415
     from sqlalchemy.pool import NullPool  # noqa: PLC0415
 
     def open_connection() -> Connection:
         connection = connect(database_url, password, application="integration-audit migrate")
+        _require_utf8(connection)  # before SQLAlchemy asks what it then can't read
         connection.autocommit = False  # SQLAlchemy leaves it to the driver to begin transactions
         return connection
 

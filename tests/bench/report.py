@@ -82,7 +82,7 @@ def _variants(head: str) -> Callable[[Data], str]:
 
 def _memory(data: Data) -> str:
     large = data["large messages"]
-    rows = [[f"{number} partitions", short(each["peak_mb"])] for number, each in data["partitions"].items()]
+    rows = [[f"partitions: {number}", short(each["peak_mb"])] for number, each in data["partitions"].items()]
     rows.append([f"a backlog of {large['messages']} messages of {large['bytes']:,} bytes", short(large["peak_mb"])])
     return table(["", "peak MB"], rows)
 

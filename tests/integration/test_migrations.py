@@ -123,6 +123,14 @@ class TestSchema:
         with pytest.raises(UnknownRevisionError, match="9999"):
             migrate(any_database)
 
+    def test_a_database_of_another_encoding_is_refused(self, any_postgres: PostgresServer) -> None:
+        """SQL_ASCII takes any bytes for text, and gives bytes back."""
+        name = f"ascii_{uuid.uuid4().hex}"
+        with psycopg.connect(any_postgres.url(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        with pytest.raises(ConfigurationError, match="SQL_ASCII, and must be UTF8: CREATE DATABASE"):
+            migrate(any_postgres.url(name))
+
     def test_a_socket_and_several_hosts_in_the_url(self, any_postgres: PostgresServer) -> None:
         """The URL is libpq's business alone."""
         name = any_postgres.new_database(migrated=False).rsplit("/", 1)[1]
