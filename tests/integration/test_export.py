@@ -279,6 +279,7 @@ def test_an_interrupted_export_tells_so_and_leaves_no_rest(library18: Library, t
     process = subprocess.Popen(
         [sys.executable, "-m", "consumer", "export", "--output", str(tmp_path), "--rows-per-file", "50"],
         env=library18.environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509 - the tests may run under nohup, which it would inherit
     )  # fmt: skip
     wait_until((tmp_path / "audit-log-003.csv").exists, "three files")
     process.send_signal(number)
