@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import click
@@ -35,7 +35,9 @@ class Finding(NamedTuple):
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
-@click.option("--operator", is_flag=True, help="Look for an operator's rights too (the commands of quarantine, and position set).")
+@click.option(
+    "--operator", is_flag=True, help="Look for an operator's rights (the commands of quarantine, and position set) instead of a worker's."
+)
 def command(*, as_json: bool, operator: bool) -> None:
     """Say what is wrong with settings, connections, privileges and the schema's version, and the remedy. Changes nothing."""
     settings = load_settings(os.environ)
@@ -56,7 +58,7 @@ def _database(settings: Settings, *, operator: bool) -> list[Finding]:
     try:
         state = read_state(connect)
     except UngrantedError as error:
-        return [Finding("privileges", str(error), f"GRANT audit_writer TO {error.role}")]
+        return [Finding("privileges", str(error), f"GRANT {_group(operator=operator)} TO {error.role}")]
     except TransientError as error:
         return [Finding("database", str(error), "check AUDIT_DATABASE_URL, the password and the server")]
     findings = [
@@ -74,17 +76,22 @@ def _database(settings: Settings, *, operator: bool) -> list[Finding]:
     findings.append(Finding("schema", HEAD_REVISION))
     if state.superuser:
         findings.append(Finding("role", f"{state.role} is a superuser (works, but is more than the worker needs)"))
-    findings.append(_privileges(connect, "privileges", reading.WRITER_NEEDS, f"GRANT audit_writer TO {state.role}"))
-    if operator:
-        remedy = f"GRANT audit_operator TO {state.role}"
-        findings.append(_privileges(connect, "operator's privileges", reading.OPERATOR_NEEDS, remedy))
-    return findings
-
-
-def _privileges(connect: Callable[[], Connection], what: str, needed: Sequence[str], remedy: str) -> Finding:
+    what, needed = ("operator's privileges", reading.OPERATOR_NEEDS) if operator else ("privileges", reading.WRITER_NEEDS)
     _, missing = reading.rows_of(connect, reading.MISSING, {"needed": list(needed)})
     lacking = ", ".join(row[0] for row in missing)
-    return Finding(what, f"missing: {lacking}", remedy) if lacking else Finding(what, "complete")
+    remedy = _grant(connect, state.role, _group(operator=operator)) if lacking else ""
+    return [*findings, Finding(what, f"missing: {lacking}" if lacking else "complete", remedy)]
+
+
+def _group(*, operator: bool) -> str:
+    return "audit_operator" if operator else "audit_writer"
+
+
+def _grant(connect: Callable[[], Connection], role: str, group: str) -> str:
+    _, ((member,),) = reading.rows_of(connect, "SELECT pg_has_role(%(group)s, 'MEMBER')", {"group": group})
+    if member:
+        return f"{group} itself lacks it: as audit_owner, grant it again as the migrations do (consumer/postgres/migrations/versions)"
+    return f"GRANT {group} TO {role}"
 
 
 def _kafka(settings: Settings) -> list[Finding]:
@@ -109,7 +116,7 @@ def _refusal(reason: str) -> Finding:
     found, _, command = reason.partition(GRANT)
     if command:
         return Finding("ACL", found, command)
-    return Finding("Kafka", found, "check AUDIT_KAFKA_BOOTSTRAP_SERVERS, the topic and its ACLs")
+    return Finding("Kafka", found, "create the topic, or check AUDIT_KAFKA_TOPIC, AUDIT_KAFKA_BOOTSTRAP_SERVERS and the topic's ACLs")
 
 
 def _registry(settings: Settings) -> list[Finding]:

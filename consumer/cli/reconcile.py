@@ -147,6 +147,7 @@ def _print_summary(summary: Summary, seconds: float, *, as_json: bool) -> None:
         decisions = [each._asdict() for each in summary.decisions]
         cells = asdict(summary) | {
             "decisions": decisions,
+            "expired": [each._asdict() for each in summary.expired],
             "findings": found,
             "by_finding": dict(summary.findings),
             "seconds": round(seconds, 1),
@@ -161,5 +162,8 @@ def _print_summary(summary: Summary, seconds: float, *, as_json: bool) -> None:
     for each in summary.decisions:
         place = f"{each.topic}/{each.partition}: offsets {each.first_offset} to {each.next_offset - 1}"
         click.echo(f"{place} were passed over by decision {each.operation} (audit.operation_history), and not read", err=True)
+    for lost in summary.expired:
+        place = f"{lost.topic}/{lost.partition}: offsets {lost.first_offset} to {lost.next_offset - 1}"
+        click.echo(f"{place} were removed from Kafka before they were read (audit.source_gap): what they told is not in the log", err=True)
     kinds = ", ".join(f"{kind} {number}" for kind, number in summary.findings.most_common())
     click.echo(f"{found} findings: {kinds}" if found else "all is accounted for", err=True)

@@ -31,7 +31,7 @@ def command() -> None:
 @command.command()
 @_json
 def show(*, as_json: bool) -> None:
-    """List the months, oldest first: how big, and whether they stay, go, or are held. Rows are estimates of the statistics."""
+    """List the months, oldest first: how big, and whether they stay, go, or are held. Rows are estimates, but for what goes."""
     with open_database() as (settings, connect):
         months, told = plan(connect, settings.retention), last_told(connect)
     _print(months, as_json=as_json)

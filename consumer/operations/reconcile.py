@@ -55,6 +55,15 @@ class Decision(NamedTuple):
     operation: int  # entry of audit.operation_history: who, when and why
 
 
+class Expired(NamedTuple):
+    """Offsets that Kafka's retention, or DeleteRecords, removed before anybody read them; no finding, but to be named."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int  # exclusive
+
+
 @dataclass(slots=True)
 class Summary:
     """What a run has looked at; counts of offsets, but for the findings."""
@@ -70,6 +79,7 @@ class Summary:
     passed_over: int = 0
     """Of these, never read by an operator's decision."""
     decisions: list[Decision] = field(default_factory=list)
+    expired: list[Expired] = field(default_factory=list)
     written: int = 0
     duplicates: int = 0
     quarantined: int = 0
@@ -93,6 +103,8 @@ class _Case:
     positions: list[Position]
     range: PartitionRange | None
     seen: Seen = field(default_factory=Seen)
+    gaps: Sequence[tuple[int, int]] = ()
+    """Offsets that nobody could read: the first, and the one after the last."""
 
     @property
     def current(self) -> Position | None:
@@ -115,6 +127,12 @@ class _Case:
         if current is None or kafka is None:
             return []
         return [Decision(*self.partition, *each) for each in decided(current.moves, current.first, kafka.low)]
+
+    def expired(self, first: int, end: int) -> list[Expired]:
+        """What was removed unread of these offsets; a decision to pass over is told as one."""
+        gaps = [gap for gap in self.gaps if gap[0] < end and first < gap[1]]
+        decided_on = [(each.first_offset, each.next_offset) for each in self.decisions]
+        return [Expired(*self.partition, *gap) for gap in gaps if not any(low <= gap[0] and gap[1] <= high for low, high in decided_on)]
 
 
 class Reconciliation:
@@ -169,6 +187,7 @@ class Reconciliation:
                 continue
             self.summary.partitions += 1
             self.summary.decisions += case.decisions
+            self.summary.expired += case.expired(first, end)
             yield from self._partition(case, first, end, total)
             if scope.first is None and scope.end is None:
                 yield from _beyond(case)
@@ -185,8 +204,11 @@ class Reconciliation:
             if scope.takes(position.partition):
                 positions[position.partition].append(position)
         ranges = self._ranges([each for each in self._partitions() if scope.takes(each)])
-        removed = self._evidence.removed()
-        cases = [_Case(each, found, ranges.get(each), Seen(removed=removed.get(each, 0))) for each, found in positions.items()]
+        removed, gaps = self._evidence.removed(), self._evidence.gaps()
+        cases = [
+            _Case(each, found, ranges.get(each), Seen(removed=removed.get(each, 0)), gaps.get(each, []))
+            for each, found in positions.items()
+        ]
         unread = [_unread(partition, at, positions.get(partition, ())) for partition, at in ranges.items()]
         return cases, [finding for finding in unread if finding is not None]
 

@@ -58,13 +58,16 @@ def _last_told(connection: Connection) -> timedelta | None:
 
 
 def plan(connect: Connect, retention: timedelta) -> list[Planned]:
-    """Every month, oldest first; needs only to read.
+    """Every month, oldest first; needs only to read. The rows of those that go are counted, of the others estimated.
 
     Raises:
         TransientError: the database could not be asked.
     """
     with sql.session(connect) as connection:
-        return _plan(connection, retention)
+        return [
+            each._replace(rows=sql.rows_in(connection, each.month)) if (each.verdict, each.state) == ("goes", "attached") else each
+            for each in _plan(connection, retention)
+        ]
 
 
 def _plan(connection: Connection, retention: timedelta) -> list[Planned]:

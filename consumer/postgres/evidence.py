@@ -92,6 +92,8 @@ _SAME_ID = "position.kafka_topic_id = found.kafka_topic_id"
 _OFFSET = "found.kafka_offset >= position.first_offset AND found.kafka_offset < position.reached"
 _RANGE = "found.first_offset >= position.first_offset AND found.next_offset <= position.reached"
 
+_GAPS = "SELECT kafka_topic, kafka_partition, first_offset, next_offset FROM audit.source_gap ORDER BY 1, 2, 3"
+
 _STRAY_ROWS = f"""
 SELECT kafka_topic, kafka_partition, kafka_offset, event_id::text FROM audit.audit_log AS found
 WHERE NOT EXISTS ({_PASSED} AND {_OFFSET})"""  # noqa: S608 - put together from constants
@@ -181,6 +183,14 @@ class Evidence:
         """How many rows retention has removed of each partition."""
         with self._transaction(_STRETCH) as cursor:
             return {Partition(topic, number): rows for topic, number, rows in cursor.execute(_REMOVED).fetchall()}
+
+    def gaps(self) -> dict[Partition, list[tuple[int, int]]]:
+        """What no worker could read of each partition: first offset, and the one after the last."""
+        found: defaultdict[Partition, list[tuple[int, int]]] = defaultdict(list)
+        with self._transaction(_STRETCH) as cursor:
+            for topic, number, first, end in cursor.execute(_GAPS).fetchall():
+                found[Partition(topic, number)].append((first, end))
+        return found
 
     def strays(self) -> Iterator[Finding]:
         """What belongs to no position at all, and events of the ledger without a row: questions to the whole database, in one snapshot."""

@@ -44,6 +44,8 @@ _HAS_ROWS = """
 SELECT EXISTS (SELECT FROM {table} WHERE tenant = %(tenant)s AND occurred_at >= %(first)s AND occurred_at < %(end)s
     AND (%(since)s::timestamptz IS NULL OR occurred_at >= %(since)s) AND (%(until)s::timestamptz IS NULL OR occurred_at < %(until)s))"""
 
+_ROWS_IN = "SELECT count(*) FROM audit.audit_log WHERE occurred_at >= %s AND occurred_at < %s"
+
 _LAST_RETENTION = "SELECT detail ->> 'to' FROM audit.operation_history WHERE action = 'retention changed' ORDER BY id DESC LIMIT 1"
 
 _TELL_RETENTION = "SELECT audit.tell_retention(%s, %s)"
@@ -86,6 +88,12 @@ class Month(NamedTuple):
 def table_of(month: date) -> LiteralString:
     """The month's table; out of numbers only."""
     return f"audit.audit_log_{month.year:04}_{month.month:02}"
+
+
+def rows_in(connection: Connection, month: date) -> int:
+    """How many rows the log has of the month, counted: what the statistics say may be old, or nothing yet."""
+    ((rows,),) = connection.execute(_ROWS_IN, (first_moment(month), first_moment(month_after(month)))).fetchall()
+    return int(rows)
 
 
 def months(connection: Connection) -> list[Month]:

@@ -86,6 +86,18 @@ class TestARoleMadeByHand:
             assert somebody.check(*arguments)[what] == (f"missing: {needed}", f"GRANT {role} TO {somebody.role}")
             somebody.run(_grant(needed))
 
+    def test_an_operator_is_no_writer(self, somebody: Somebody) -> None:
+        """Whoever settles the quarantine needs no right of a worker, and is not told to take it."""
+        somebody.run("GRANT audit_operator TO {role}")
+        assert somebody.check("--operator", code=0).keys() >= {"operator's privileges"}
+        assert "privileges" not in somebody.check("--operator", code=0)
+
+    def test_a_group_that_lost_a_right(self, somebody: Somebody) -> None:
+        """To be granted the group once more would change nothing."""
+        somebody.run("GRANT audit_writer TO {role}", "REVOKE EXECUTE ON FUNCTION audit.log_state FROM audit_writer")
+        found, remedy = somebody.check()["privileges"]
+        assert (found, "audit_writer itself lacks it" in remedy) == ("missing: EXECUTE on audit.log_state", True)
+
     def test_a_worker_needs_nothing_else(self, somebody: Somebody) -> None:
         """It writes, quarantines, makes months and reads what its metrics say of the log."""
         somebody.run(*_ASKS, *map(_grant, WRITER_NEEDS))

@@ -131,6 +131,7 @@ def test_ahead_while_a_worker_runs(desk: Desk) -> None:
     summary = desk.reconciled()
     (decision,) = summary["decisions"]
     assert (decision["first_offset"], decision["next_offset"], summary["passed_over"], summary["verified"]) == (10, 30, 20, 15)
+    assert summary["expired"] == []  # it was a decision
     assert "offsets 10 to 29 were passed over by decision 2 (audit.operation_history)" in desk.run("reconcile")[2]
     desk.publish(encoded(events(5)))
     before = desk.state()

@@ -216,6 +216,10 @@ class TestHonest:
         assert summary["quarantined"] == books["quarantined"]
         assert summary["tombstones"] == books["tombstones"]
         assert (summary["written"], summary["not_in_kafka"] > books["expired"]) == (books["written"], True)
+        (lost,) = summary["expired"]
+        assert (lost["topic"], lost["partition"], lost["next_offset"] - lost["first_offset"]) == (desk.topic, 1, books["expired"])
+        (last,) = desk.reconcile("--topic", desk.topic, "--partition", "1", "--to-offset", str(lost["first_offset"]), code=0)
+        assert last["summary"]["expired"] == []
 
 
 def moved(**columns: str) -> str:
