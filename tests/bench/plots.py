@@ -32,7 +32,11 @@ def _throughput(axes: Axes, data: Any) -> None:
     axes.bar([at - 0.2 for at in places], [data[name]["limit_rows_per_s"] for name in names], 0.4, label="COPY limit", color=_LIMIT)
     bars = axes.bar([at + 0.2 for at in places], [data[name]["events_per_s"] for name in names], 0.4, label="drain", color=_OURS)
     axes.bar_label(bars, [f"{data[name]['ratio']:.2f}" for name in names])
-    axes.set(xticks=list(places), ylabel="events a second", title="Drain beside the COPY limit; above the bars their ratio")
+    axes.set(
+        xticks=list(places),
+        ylabel="events a second",
+        title="Drain beside the COPY limit (medians); above the bars the median ratio of the pairs",
+    )
     axes.set_xticklabels([name.replace("1 in 10,000 ", "1 in 10,000\n") for name in names])
     axes.grid(visible=False, axis="x")
     axes.legend()
@@ -68,17 +72,14 @@ def _latency(axes: Axes, data: Any) -> None:
 
 
 def _history(axes: Axes, data: Any) -> None:
-    rows = [each["rows"] for each in data]
+    rows = [each["stored"] for each in data]
+    axes.plot(rows, [each["drain"]["limit_rows_per_s"] for each in data], "^:", color="#888888", label="COPY limit")
     for key, label, style in (("drain", "ids in order of time", "o-"), ("scattered_ids", "ids without order", "s--")):
-        axes.plot(rows, [each[key]["cpu_us_per_event"] for each in data], style, label=f"CPU, {label}")
+        axes.plot(rows, [each[key]["events_per_s"] for each in data], style, label=f"drain, {label}")
     axes.set(
-        xscale="log", ylim=(0, None), xlabel="rows in the log before", ylabel="CPU µs an event", title="Cost of an event as the log grows"
+        xscale="log", ylim=(0, None), xlabel="events in the ledger before", ylabel="events a second", title="The rate as the log grows"
     )
-    ratios = axes.twinx()
-    ratios.plot(rows, [each["drain"]["ratio"] for each in data], "^:", color="#b3363c", label="ratio")
-    ratios.set(ylim=(0, 1), ylabel="ratio")
-    ratios.grid(visible=False)
-    axes.figure.legend(loc="outside lower center", ncols=3)
+    axes.legend()
 
 
 def _recovery(axes: Axes, data: Any) -> None:
@@ -94,7 +95,10 @@ def _recovery(axes: Axes, data: Any) -> None:
 
 def _soak(axes: Axes, data: Any) -> None:
     axes.plot([at / 60 for at, *_ in data["points"]], [megabytes for _, megabytes, _ in data["points"]], color=_OURS)
-    axes.set(ylim=(0, None), xlabel="minutes", ylabel="resident MB", title=f"Memory of one worker at {data['rate']:,} events a second")
+    highest = max(megabytes for _, megabytes, _ in data["points"])
+    axes.set(
+        ylim=(0, 1.1 * highest), xlabel="minutes", ylabel="resident MB", title=f"Memory of one worker at {data['rate']:,} events a second"
+    )
 
 
 _DRAWN: dict[str, Callable[[Axes, Any], None]] = {

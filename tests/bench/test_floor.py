@@ -1,4 +1,4 @@
-"""A regression guard: no speed is promised here, but a worker that lost half of its speed does not pass unseen.
+"""A regression guard: no speed is promised here, but a worker that lost three quarters of its speed does not pass unseen.
 
 The floor is far below what is measured (docs/performance.md), since a machine that others use, or a slow interpreter, must never fail it.
 """
