@@ -36,6 +36,12 @@ def place(kafka_broker: KafkaBroker, database: str, topic: str, gate: Gate) -> W
     return Workplace(kafka_broker, database, topic, AUDIT_SCHEMA_REGISTRY_URL=gate.url)
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that has just begun, on a loaded machine, may take longer for its first answers than a worker waits."""
+    monkeypatch.setattr("consumer.kafka.registry.TIMEOUT", 60.0)
+
+
 def reader(url: str, **settings: str) -> SchemaRegistry:
     """The registry's client, as the settings make it."""
     environment = {"AUDIT_SCHEMA_REGISTRY_URL": url, **{f"AUDIT_SCHEMA_REGISTRY_{name}": text for name, text in settings.items()}}
