@@ -11,15 +11,12 @@ this worker found it. Whatever goes wrong in between, the worker drops what it h
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any
 
 from consumer.core.breaker import Breaker
-from consumer.core.decoding import Decoder
 from consumer.core.errors import Cause, ConfigurationError, FencedError, SourceFailedError, TransientError
 from consumer.core.events import Partition, PartitionPosition, PartitionSlice
 from consumer.core.intake import POLL, Intake
-from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.core.ports import Observer, Ranges, Source, Standing, Store
 from consumer.core.slicing import Cursor, Slices, by_topic
@@ -46,43 +43,31 @@ class Worker:
     Args:
         source: Kafka.
         store: PostgreSQL.
-        decoder: knows the writer schemas.
-        retention: how far back the log reaches.
-        batch_max_messages: the most messages in one transaction.
+        intake: makes the next batch of what comes from the same source.
         breaker: says when too much belongs in quarantine.
-        now: microseconds since 1970.
         monotonic: seconds, never going back.
         backoff: between two tries of the same call.
         observer: logs, metrics and health.
-        learning: where the schemas come from that messages name by a registry's id; None without a registry.
-        headed: whether the observer looks at the messages' headers.
     """
 
     def __init__(
         self,
         source: Source,
         store: Store,
-        decoder: Decoder,
+        intake: Intake,
         *,
-        retention: timedelta,
-        batch_max_messages: int,
         breaker: Breaker,
-        now: Callable[[], int],
         monotonic: Callable[[], float],
         backoff: Backoff,
         observer: Observer,
-        learning: Learning | None = None,
-        headed: bool = False,
     ) -> None:
         self._source = source
         self._store = store
+        self._intake = intake
         self._breaker = breaker
         self._monotonic = monotonic
         self._backoff = backoff
         self._observer = observer
-        self._intake = Intake(
-            source, decoder, retention=retention, most=batch_max_messages, now=now, monotonic=monotonic, learning=learning, headed=headed
-        )
         self._cursors: dict[Partition, Cursor] = {}
         self.written: dict[Partition, int] = {}
         """The position that PostgreSQL holds, for each partition that is ours."""

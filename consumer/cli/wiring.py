@@ -16,7 +16,7 @@ from consumer.core.breaker import Breaker
 from consumer.core.decoding import Decoder
 from consumer.core.errors import ConfigurationError, HostileSchemaError, TransientError
 from consumer.core.events import Message, Partition, PartitionPosition
-from consumer.core.intake import POLL
+from consumer.core.intake import POLL, Intake
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.kafka.credentials import Credentials
@@ -154,19 +154,24 @@ def worker_parts(settings: Settings, observer: WorkerObserver, topics: type[Topi
         raise CommandError(str(error), ExitCode.USAGE) from error
     source.on_statistics = observer.client_state
     store = BackgroundStore(PostgresStore(database_connector(settings), now_micros), observer.log_state)
+    intake = Intake(
+        source,
+        decoder,
+        retention=settings.retention,
+        most=settings.batch_max_messages,
+        now=now_micros,
+        monotonic=time.monotonic,
+        learning=learning,
+        headed=observer.reads_headers,
+    )
     worker = Worker(
         source,
         store,
-        decoder,
-        retention=settings.retention,
-        batch_max_messages=settings.batch_max_messages,
+        intake,
         breaker=Breaker(settings.quarantine_limit, settings.quarantine_limit_share / 100),
-        now=now_micros,
         monotonic=time.monotonic,
         backoff=Backoff(random.random),
         observer=observer,
-        learning=learning,
-        headed=observer.reads_headers,
     )
     try:
         yield Parts(worker, source, store)

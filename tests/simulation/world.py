@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.core.breaker import Breaker
 from consumer.core.errors import FatalSourceError, SourceFailedError
+from consumer.core.intake import Intake
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.core.ports import Standing
@@ -59,18 +60,23 @@ class Actor:
             learning = Learning(decoding, registry, monotonic=lambda: world.now, backoff=pauses, report=self.event)
         self.session = Session(world, self)
         self.member: Member = mutation.member(world, self)
+        intake = Intake(
+            self.member,
+            decoding,
+            retention=timedelta(days=1096),
+            most=world.plan.batch,
+            now=lambda: NOW,
+            monotonic=lambda: world.now,
+            learning=learning,
+        )
         self.worker: Worker = mutation.worker(
             self.member,
             self.session,
-            decoding,
-            retention=timedelta(days=1096),
-            batch_max_messages=world.plan.batch,
+            intake,
             breaker=Breaker(0 if world.healthy else world.plan.quarantine_limit, 0.5),
-            now=lambda: NOW,
             monotonic=lambda: world.now,
             backoff=Backoff(world.random.random),
             observer=self,
-            learning=learning,
         )
 
     def note(self, *what: Any) -> None:

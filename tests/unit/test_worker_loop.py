@@ -10,6 +10,7 @@ from consumer.core.breaker import Breaker
 from consumer.core.decoding import Decoder
 from consumer.core.errors import Cause, ConfigurationError, FencedError, SourceFailedError, TransientError
 from consumer.core.events import Partition, PartitionSlice
+from consumer.core.intake import Intake
 from consumer.core.learning import Learning
 from consumer.core.pause import Backoff
 from consumer.core.ports import Standing
@@ -74,19 +75,8 @@ class Rig:
         clock = Clock()
         pauses = Backoff(lambda: 0.5)
         learning = Learning(decoding, self.registry, monotonic=clock, backoff=pauses, report=self.ear.event)
-        return Worker(
-            source,
-            store,
-            decoding,
-            retention=timedelta(days=1096),
-            batch_max_messages=batch,
-            breaker=Breaker(10, 0.8),
-            now=lambda: NOW,
-            monotonic=clock,
-            backoff=Backoff(lambda: 0.5),
-            observer=self.ear,
-            learning=learning,
-        )
+        intake = Intake(source, decoding, retention=timedelta(days=1096), most=batch, now=lambda: NOW, monotonic=clock, learning=learning)
+        return Worker(source, store, intake, breaker=Breaker(10, 0.8), monotonic=clock, backoff=Backoff(lambda: 0.5), observer=self.ear)
 
     def run(self, turns: int = 200) -> None:
         """So many turns."""
